@@ -1,0 +1,200 @@
+"""`plantao models …`: the registered model versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plantao import database, place
+from plantao.cli import show
+from plantao.errors import PlantaoError, UsageError
+from plantao.place import DEFAULT_CONNECTION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from plantao.place import Place
+
+app = typer.Typer(no_args_is_help=True, help="The registered model versions.")
+
+NameOption = Annotated[str, typer.Option("--name", help="The model's name, as in [score] of a job file.")]
+ConnectionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--connection", help="Databases that shall know it (default: those of the jobs that use it)."),
+]
+
+
+@app.command()
+def register(
+    name: NameOption,
+    path: Annotated[Path | None, typer.Argument(help="The fitted pipeline, a file written by joblib.")] = None,
+    frame: Annotated[Path | None, typer.Option(help="The training frame: a Parquet or CSV file.")] = None,
+    query: Annotated[str | None, typer.Option(help="Or one SELECT that reads it, or @FILE with one.")] = None,
+    source: Annotated[str, typer.Option(help="The connection for --query.")] = DEFAULT_CONNECTION,
+    positive: Annotated[str | None, typer.Option(help="Binary: the positive class (default: the second).")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="A JSON file of metrics on unseen data, name to number.")] = None,
+    connection: ConnectionsOption = None,
+    version: Annotated[
+        int | None, typer.Option(help="Without PATH: enter a version of the store into databases that lack it.")
+    ] = None,
+    json_: show.JsonOption = False,
+) -> None:
+    """Register a model as its next version. The first version becomes champion."""
+    from plantao.score import model_store
+    from plantao.score import register as registering
+
+    here = place.from_environment()
+    if path is None:
+        if version is None:
+            message = "nothing to register: give PATH, or --version of one that is in the store."
+            raise UsageError(message)
+        manifest = model_store.read_manifest(here.settings.model_store, name, version)
+        entries = registering.enter(manifest, here, connection or registering.connections_of(name, here))
+    else:
+        if version is not None:
+            message = "--version goes without PATH; a new file gets the next number by itself."
+            raise UsageError(message)
+        manifest, entries = registering.register(
+            _read(path),
+            _frame(frame, query, source, here),
+            here,
+            name=name,
+            positive=positive,
+            metrics=_metrics(metrics),
+            connections=connection,
+        )
+    if json_:
+        show.as_json({**manifest.model_dump(mode="json"), "databases": [vars(entry) for entry in entries]})
+        return
+    show.pairs(
+        {
+            "model": manifest.name,
+            "sha256": manifest.sha256,
+            "kind": manifest.output.kind,
+            "columns": len(manifest.contract.columns),
+            "golden rows": len(manifest.golden.rows),
+            **{
+                f"in {entry.connection}": "champion" if entry.became_champion else "registered, the champion stays"
+                for entry in entries
+            },
+        }
+    )
+
+
+@app.command("list")
+def list_models(
+    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None, json_: show.JsonOption = False
+) -> None:
+    """List the versions that the databases of the jobs know, and which is champion."""
+    lines: list[dict[str, Any]] = []
+    for connection, rows in _registered(name, place.from_environment()).items():
+        lines += [{"connection": connection, **row} for row in rows]
+    if json_:
+        show.as_json(lines)
+        return
+    columns = ("model", "version", "champion_since", "created_at", "created_by", "metrics", "sha256", "connection")
+    for line in lines:
+        line["champion_since"] = line.pop("live_from")
+        line["metrics"] = ", ".join(f"{k} {v:g}" for k, v in line["metrics"].items()) or "-"
+        line["sha256"] = line["sha256"][:12]
+    show.table("Models", columns, [[line[column] for column in columns] for line in lines])
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
+    version: Annotated[int | None, typer.Option(help="Only this version.")] = None,
+    json_: show.JsonOption = False,
+) -> None:
+    """Put registered versions through the gate on this machine: hash, environment, golden rows."""
+    from plantao.score import model_file, model_store
+    from plantao.score.manifest import current_environment, environment_differences
+
+    here = place.from_environment()
+    results = []
+    for connection, rows in _registered(name, here).items():
+        for row in rows:
+            if version is not None and row["version"] != version:
+                continue
+            result = {"model": f"{row['model']}/{row['version']}", "connection": connection, "state": "OK", "what": ""}
+            try:
+                manifest = model_store.read_manifest(here.settings.model_store, row["model"], row["version"])
+                model_file.load(model_store.read_bytes(here.settings.model_store, manifest), manifest, row["sha256"])
+                _, notes = environment_differences(manifest.environment, current_environment())
+                if notes:
+                    result |= {"state": "WARN", "what": "; ".join(notes)}
+            except PlantaoError as error:
+                result |= {"state": "FAIL", "what": str(error)}
+            results.append(result)
+    if not results:
+        message = f"no registered version of {name or 'any model'}" + (f" with number {version}." if version else ".")
+        raise UsageError(message, "plantao models list")
+    if json_:
+        show.as_json(results)
+    else:
+        columns = ("model", "connection", "state", "what")
+        show.table("Gate", columns, [[result[column] for column in columns] for result in results])
+    if any(result["state"] == "FAIL" for result in results):
+        raise typer.Exit(1)
+
+
+def _registered(name: str | None, here: Place) -> dict[str, list[dict[str, Any]]]:
+    """Return what each database that a job writes to knows of the models."""
+    from plantao.job import Job
+    from plantao.job_file import read_folder
+    from plantao.schema.migrate import require_current
+    from plantao.score import registry
+
+    jobs = [job for job in read_folder(here.settings.jobs).values() if isinstance(job, Job)]
+    found = {}
+    for connection in sorted({job.load.connection for job in jobs}) or [DEFAULT_CONNECTION]:
+        address = here.address(connection)
+        with database.session(address, here.settings.schema, "plantao/models") as session:
+            require_current(session, here.settings.schema, str(address))
+            found[connection] = [dict(row) for row in registry.versions(session, name)]
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}."
+        raise UsageError(message) from error
+
+
+def _frame(path: Path | None, query: str | None, source: str, here: Place) -> pd.DataFrame:
+    import pandas as pd
+
+    from plantao.extract.read import read_frame
+
+    if (path is None) == (query is None):
+        message = "the contract and the golden rows are made from the training frame: give --frame or --query."
+        raise UsageError(message)
+    if query is not None:
+        text = Path(query[1:]).read_text(encoding="utf-8") if query.startswith("@") else query
+        address = here.address(source)
+        with (
+            database.session(address, here.settings.schema, "plantao/models") as session,
+            database.snapshot(address) as snapshot,
+        ):
+            return read_frame(snapshot, session, text)
+    assert path is not None
+    try:
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        message = f"the training frame {path} cannot be read: {error}."
+        raise UsageError(message, "give a .parquet or .csv file") from error
+
+
+def _metrics(path: Path | None) -> dict[str, float] | None:
+    if path is None:
+        return None
+    try:
+        return {str(name): float(value) for name, value in json.loads(_read(path)).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        message = f"{path} is not a JSON object of names and numbers."
+        raise UsageError(message) from error

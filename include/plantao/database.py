@@ -1,0 +1,328 @@
+"""Sessions on PostgreSQL: the only module that knows a driver.
+
+Two drivers, each for what it is best at: psycopg2 (under SQLAlchemy) for statements and for COPY into the
+target, ADBC for reading the source in bulk, as Arrow batches over binary COPY.
+
+Every wait has an end. A server that is frozen, or a network that swallows packets, answers nothing at all;
+psycopg2 waits for it inside C code, where neither a signal nor Airflow's `execution_timeout` reaches it.
+So a timer shuts the socket down (`deadline`), and the wait becomes an ordinary error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import psycopg2
+import psycopg2.extensions
+import sqlalchemy
+import sqlalchemy.exc
+from psycopg2 import sql
+from sqlalchemy.pool import NullPool
+
+from plantao.errors import DatabaseUnavailable, PlantaoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    import pyarrow as pa
+    from adbc_driver_manager import dbapi as adbc
+    from sqlalchemy import Connection
+
+    from plantao.address import Address
+
+Result = TypeVar("Result")
+
+CONNECT_SECONDS = 10
+STATEMENT_SECONDS = 600
+LOCK_SECONDS = 30
+IDLE_SECONDS = 300
+# SQLSTATE classes and codes after which the same call may succeed: connection, resources, operator intervention,
+# serialization and deadlock, lock not available, time-outs.
+PASSING = ("08", "53", "57P", "40", "55P03", "57014", "25P03", "25P04", "58")
+COPY_CHUNK = 1 << 16
+BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
+BATCH_BYTES = 8 << 20
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """Return the five-letter code of a database error; psycopg2 loses it when the session itself was ended."""
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "pgcode", None) or getattr(original, "sqlstate", None)
+    return str(state) if state else None
+
+
+def constraint_of(error: BaseException) -> str | None:
+    """Return the name of the constraint that was violated, if one was."""
+    original = getattr(error, "orig", None) or error
+    return getattr(getattr(original, "diag", None), "constraint_name", None)
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return what the server said in one line, without DETAIL and CONTEXT: these quote rows, and rows are private."""
+    original = getattr(error, "orig", None) or error
+    primary = getattr(getattr(original, "diag", None), "message_primary", None)
+    if primary:
+        return str(primary)
+    text = re.sub(r"^.*?(ERROR|FATAL|PANIC): +", "", str(original), flags=re.DOTALL)
+    return text.split("\n")[0].strip() or type(original).__name__
+
+
+@contextlib.contextmanager
+def explained(step: str, refused: type[PlantaoError], doing: str) -> Iterator[None]:
+    """Turn a driver's error into ours: `DatabaseUnavailable` where a retry can help, else `refused`."""
+    import adbc_driver_manager
+
+    try:
+        yield
+    except (psycopg2.Error, sqlalchemy.exc.DBAPIError, adbc_driver_manager.Error) as error:
+        raise_explained(error, step, refused, doing)
+
+
+def raise_explained(error: Exception, step: str, refused: type[PlantaoError], doing: str) -> NoReturn:
+    """Raise our error for a driver's one."""
+    state = sqlstate_of(error)
+    said = f"{sentence_of(error)} ({state or 'the session ended'}) while {doing}."
+    if is_passing(error):
+        raise DatabaseUnavailable(said, "nothing: it is retried", step) from error
+    advice = {
+        "42501": "grant the right that is named (plantao init --print-grants lists what is needed)",
+        "42P01": "create the table, or correct its name in the job file",
+        "42703": "correct the column in the job file, or ask the client what became of it",
+        "28P01": "correct the password of the connection",
+        "3D000": "correct the database name of the connection",
+    }
+    raise refused(said, advice.get(state or "", "read the server's message above"), step) from error
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell whether the same call may succeed later."""
+    state = sqlstate_of(error)
+    if state is not None:
+        return state.startswith(PASSING)
+    if getattr(error, "connection_invalidated", False):
+        return True
+    original = getattr(error, "orig", None) or error
+    if isinstance(original, psycopg2.OperationalError):
+        return not re.search(r"password authentication failed|no password supplied|does not exist", str(original))
+    return not isinstance(original, (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.IntegrityError))
+
+
+# --- sessions for statements -----------------------------------------------------------------------------------------
+
+
+def dsn(address: Address, application: str) -> str:
+    """Return the connection string: fail fast when nobody answers, and notice a peer that vanished."""
+    defaults = {
+        "application_name": application[:63],
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+    }
+    return psycopg2.extensions.make_dsn(**{**defaults, **address.parameters})
+
+
+@contextlib.contextmanager
+def session(address: Address, schema: str, application: str = "plantao") -> Iterator[Connection]:
+    """Open a session for statements on the ledger in `schema`; closed, and rolled back, at the end.
+
+    Names of the ledger need no schema in front of them: the search path is `schema`, then `pg_catalog`, then
+    the temporary schema last, so that nobody's temporary table can stand in front of the ledger.
+    """
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg2://", creator=lambda: _connect(address, schema, application), poolclass=NullPool
+    )
+    with explained("", PlantaoError, f"connecting to {address}"):
+        connection = engine.connect()
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(psycopg2.Error, sqlalchemy.exc.DBAPIError):
+            connection.close()
+        engine.dispose()
+
+
+def _connect(address: Address, schema: str, application: str) -> psycopg2.extensions.connection:
+    connection = psycopg2.connect(dsn(address, application))
+    settings = {
+        "search_path": f"{psycopg2.extensions.quote_ident(schema, connection)}, pg_catalog, pg_temp",
+        "timezone": "UTC",
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+        "client_min_messages": "warning",
+    }
+    # Not as start-up options: a connection pooler in between would refuse those.
+    with deadline(connection, CONNECT_SECONDS), connection.cursor() as cursor:
+        for name, value in settings.items():
+            cursor.execute("select set_config(%s, %s, false)", (name, value))
+    connection.commit()
+    return connection
+
+
+def driver_connection(connection: Connection) -> psycopg2.extensions.connection:
+    """Return psycopg2's own connection, for COPY and for quoting."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg2.extensions.connection)
+    return raw
+
+
+@contextlib.contextmanager
+def deadline(connection: Connection | psycopg2.extensions.connection, seconds: float) -> Iterator[None]:
+    """End whatever waits on this connection after `seconds`, also when the server is frozen."""
+    raw = connection if isinstance(connection, psycopg2.extensions.connection) else driver_connection(connection)
+    fired = threading.Event()
+
+    def cut() -> None:
+        fired.set()
+        with contextlib.suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(raw.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (psycopg2.Error, sqlalchemy.exc.DBAPIError) as error:
+        if fired.is_set():
+            message = f"the database did not answer for {seconds:g} s."
+            raise DatabaseUnavailable(message, "nothing: it is retried") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def quoted(connection: Connection, composed: sql.Composable) -> str:
+    """Return the SQL text of a composed statement; names and values are quoted by the driver."""
+    return composed.as_string(driver_connection(connection))
+
+
+def execute(connection: Connection, composed: sql.Composable) -> int:
+    """Run a composed statement and return the number of rows it touched."""
+    with driver_connection(connection).cursor() as cursor:
+        cursor.execute(composed)
+        return cursor.rowcount
+
+
+def fetch(connection: Connection, composed: sql.Composable) -> list[tuple[Any, ...]]:
+    """Run a composed statement and return its rows."""
+    with driver_connection(connection).cursor() as cursor:
+        cursor.execute(composed)
+        return cursor.fetchall()
+
+
+def copy_in(connection: Connection, composed: sql.Composable, stream: BinaryIO) -> int:
+    """Send `stream` through `COPY … FROM STDIN` and return the number of rows the server took."""
+    with deadline(connection, STATEMENT_SECONDS), driver_connection(connection).cursor() as cursor:
+        cursor.copy_expert(composed, stream, size=COPY_CHUNK)
+        return cursor.rowcount
+
+
+# --- sessions for reading in bulk ------------------------------------------------------------------------------------
+
+
+class Snapshot:
+    """One read-only transaction that sees one moment of a database, read as Arrow over binary COPY."""
+
+    def __init__(self, connection: adbc.Connection) -> None:
+        self._connection = connection
+
+    def schema(self, text: str) -> pa.Schema:
+        """Return the columns a SELECT would give, without running it; it must be one statement."""
+        with self._connection.cursor() as cursor:
+            return in_time(STATEMENT_SECONDS, lambda: cursor.adbc_execute_schema(text))
+
+    def table(self, text: str) -> pa.Table:
+        """Return the whole result of a SELECT."""
+
+        def fetch_all() -> pa.Table:
+            with self._connection.cursor() as cursor:
+                cursor.execute(text)
+                return cursor.fetch_arrow_table()
+
+        return in_time(STATEMENT_SECONDS, fetch_all)
+
+    def value(self, text: str) -> Any:
+        """Return the one value of a SELECT that gives one row with one column."""
+        return self.table(text).column(0)[0].as_py()
+
+    def batches(self, text: str) -> Iterator[pa.RecordBatch]:
+        """Yield the result of a SELECT batch by batch. Whoever waits for the batches keeps the time."""
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{BATCH_OPTION: str(BATCH_BYTES)})
+            cursor.execute(text)
+            yield from cursor.fetch_record_batch()
+
+
+def in_time(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what `call` returns, or raise DatabaseUnavailable after `seconds`.
+
+    ADBC waits inside C code and offers no socket to shut down, so the call runs in a thread of its own, which is
+    left behind when it does not come back.
+    """
+    result: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            result.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 - handed over to the waiting thread, which raises it
+            result.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        value, error = result.get(timeout=seconds)
+    except queue.Empty:
+        message = f"the database did not answer for {seconds:g} s."
+        raise DatabaseUnavailable(message, "nothing: it is retried") from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
+
+
+def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snapshot, Callable[[], None]]:
+    """Open a transaction that sees one moment of the source; the second value closes it.
+
+    It is not a context manager because the thread that reads closes it, as soon as it has the last row: an open
+    snapshot makes the client's ALTER TABLE wait, and holds back vacuum.
+    """
+    import adbc_driver_postgresql.dbapi
+
+    connection = in_time(
+        2 * CONNECT_SECONDS, lambda: adbc_driver_postgresql.dbapi.connect(dsn(address, application))
+    )
+    settings = (
+        "set transaction isolation level repeatable read read only",
+        "set local timezone = 'UTC'",
+        f"set local statement_timeout = '{STATEMENT_SECONDS}s'",
+        "set local lock_timeout = '10s'",
+        f"set local idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
+    )
+
+    def prepare() -> None:
+        with connection.cursor() as cursor:
+            for setting in settings:
+                cursor.execute(setting)
+
+    in_time(CONNECT_SECONDS, prepare)
+    return Snapshot(connection), connection.close
+
+
+@contextlib.contextmanager
+def snapshot(address: Address, application: str = "plantao") -> Iterator[Snapshot]:
+    """Open a transaction that sees one moment of the database, for as long as the context lasts."""
+    opened, close = open_snapshot(address, application)
+    try:
+        yield opened
+    finally:
+        close()

@@ -1,0 +1,1 @@
+"""Takes a window, gives batches of rows that were not scored yet."""

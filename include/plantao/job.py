@@ -1,0 +1,337 @@
+"""A job as one frozen value.
+
+The six sections are the six steps of a run, in their order. The grammar is pydantic's, so that
+`plantao jobs schema` can print it as JSON Schema; `job_file` reads a file into it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from croniter import croniter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+JOB_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+SCHEDULES = {"daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *"}
+UNITS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
+METRICS = (
+    *("roc_auc", "average_precision", "accuracy", "precision", "recall", "f1"),
+    *("log_loss", "brier", "calibration", "bias"),
+    *("mae", "rmse", "r2", "error_quantiles"),
+)
+# What a prediction row carries besides the source's key. A key column may not have one of these names.
+PREDICTION_COLUMNS = (
+    "source_timestamp",
+    "source_changed_at",
+    "prediction",
+    "score",
+    "scores",
+    "model_version",
+    "run_id",
+    "scored_at",
+    "in_control_group",
+    "replaced_at",
+    "replaced_by_run",
+)
+
+
+# --- the small types -------------------------------------------------------------------------------------------------
+
+
+def parse_duration(value: object) -> object:
+    """Read `"3 days"`, `"90 minutes"` or `"1 week"`. Anything else is left for pydantic to refuse."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+)\s*([a-z]+?)s?\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in UNITS:
+        message = 'a duration such as "90 minutes", "6 hours", "3 days" or "1 week"'
+        raise ValueError(message)
+    return timedelta(seconds=int(match[1]) * UNITS[match[2]])
+
+
+def parse_table_name(text: str) -> tuple[str, str]:
+    """Split `schema.table` into its two names; parts with other characters stand in double quotes.
+
+    A name without a schema belongs to `public`. Raises ValueError for anything that is not one or two names.
+    """
+    parts = re.findall(r'"((?:[^"\0]|"")+)"|([^".\s\0]+)', text)
+    names = [quoted.replace('""', '"') or plain for quoted, plain in parts]
+    spelled = [r'"(?:[^"\0]|"")+"', r'[^".\s\0]+']
+    if not re.fullmatch(rf"(?:{spelled[0]}|{spelled[1]})(?:\.(?:{spelled[0]}|{spelled[1]}))?", text):
+        message = 'a table name such as "public.flights"'
+        raise ValueError(message)
+    if any(len(name.encode()) > 63 for name in names):
+        message = "names of at most 63 bytes, PostgreSQL's limit"
+        raise ValueError(message)
+    return ("public", names[0]) if len(names) == 1 else (names[0], names[1])
+
+
+def _accept_table(text: str) -> str:
+    parse_table_name(text)
+    return text
+
+
+def _accept_target(text: str) -> str:
+    # "_history" and "_shadow" are added to this name; PostgreSQL would cut a longer one without a word.
+    if len(parse_table_name(text)[1].encode()) > 55:
+        message = "a table name of at most 55 bytes, since <table>_history stands beside it"
+        raise ValueError(message)
+    return text
+
+
+def _accept_timezone(text: str) -> str:
+    if text not in available_timezones():
+        near = difflib.get_close_matches(text, available_timezones(), n=1)
+        message = f"an IANA time zone{f'; did you mean {near[0]!r}?' if near else ' such as UTC or America/New_York'}"
+        raise ValueError(message)
+    return text
+
+
+def _accept_schedule(text: str) -> str:
+    if text in SCHEDULES or text == "on demand" or (len(text.split()) == 5 and croniter.is_valid(text)):
+        return text
+    near = difflib.get_close_matches(text, (*SCHEDULES, "on demand"), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    message = f'"daily", "weekly", "monthly", "on demand" or a cron expression of five fields{hint}'
+    raise ValueError(message)
+
+
+def _moment(value: object) -> object:
+    """Keep TOML's dates and times as they are. A number would otherwise pass as seconds since 1970."""
+    if isinstance(value, (date, datetime)):
+        return value
+    message = "a date such as 2013-04-01 (without quotes) or a date with time"
+    raise ValueError(message)
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        message = "names that differ from one another"
+        raise ValueError(message)
+    return values
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+ (minute|hour|day|week)s?$", "examples": ["3 days"]}),
+]
+Moment = Annotated[
+    datetime | date, BeforeValidator(_moment), WithJsonSchema({"type": "string", "examples": ["2013-04-01"]})
+]
+Text = Annotated[str, StringConstraints(min_length=1)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00]+$")]
+ColumnNames = Annotated[tuple[ColumnName, ...], Field(min_length=1), AfterValidator(_unique)]
+TableName = Annotated[str, AfterValidator(_accept_table)]
+TargetName = Annotated[str, AfterValidator(_accept_target)]
+ConnectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """One section of a job file: unknown keys are mistakes and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+
+
+# --- the six sections ------------------------------------------------------------------------------------------------
+
+
+class Extract(Section):
+    """Which rows the job reads."""
+
+    connection: ConnectionName = "client_db"
+    """An Airflow connection id; outside Airflow the variable AIRFLOW_CONN_<ID> in capitals."""
+    table: TableName | None = None
+    """The table or view to read. Exactly one of table, query and query_file."""
+    query: Text | None = None
+    """One SELECT, used as a subquery."""
+    query_file: Text | None = None
+    """The file of one SELECT, beside the job file."""
+    key: ColumnNames
+    """The columns that identify a source row."""
+    timestamp: ColumnName
+    """The column that decides which window a row belongs to."""
+    late_rows: Duration = timedelta(days=3)
+    """How far back each run looks for rows that were committed late."""
+    on_change: Literal["keep", "rescore"] = "keep"
+    """What happens to a row that was edited after it was scored."""
+    changed_at: ColumnName | None = None
+    """The column that moves when a row is edited; needed for "rescore"."""
+
+
+
+class ColumnRule(Section):
+    """A limit on one column, on top of the contract stored with the model."""
+
+    min: float | None = None
+    max: float | None = None
+    nullable: bool | None = None
+    """Whether a NULL may pass: false sets such rows aside; true lets them reach a model that never saw one."""
+    values: tuple[str | int | bool, ...] | None = None
+    """The only values that may pass."""
+
+
+
+class Validate(Section):
+    """When rows are set aside, and when a run stops."""
+
+    at_least_rows: Annotated[int, Field(ge=0)] = 0
+    """Fewer rows in a window is worth an alert: the client may have stopped feeding."""
+    at_most_rejected: Share = 0.05
+    """A larger share of rows set aside stops the run, and nothing becomes visible."""
+    keep_rejected_rows: bool = False
+    """Whether a reject keeps the whole row, which may hold personal data."""
+    columns: dict[ColumnName, ColumnRule] = {}
+
+
+class Score(Section):
+    """Which model scores the rows."""
+
+    model: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    """A name in the model store."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Binary classifiers: the score at and above which the positive class is predicted."""
+
+
+class Load(Section):
+    """Where the predictions go."""
+
+    connection: ConnectionName = "client_db"
+    """May be another database than the source."""
+    table: TargetName
+
+
+class Outcome(Section):
+    """Where it is written what really happened."""
+
+    table: TableName
+    key: ColumnNames | None = None
+    """The columns that match [extract].key, in its order (default: the same names)."""
+    column: ColumnName
+    known_after: Duration = timedelta(days=1)
+    """How long after a row's timestamp its outcome is expected."""
+
+
+class Objective(Section):
+    """The business metric: one SELECT over predictions joined with outcomes."""
+
+    name: Text
+    sql: Text
+
+
+class Measure(Section):
+    """How the job is judged."""
+
+    outcome: Outcome | None = None
+    objective: Objective | None = None
+    metrics: Annotated[tuple[Literal[METRICS], ...], AfterValidator(_unique)] = ()  # type: ignore[valid-type]
+    segments: Annotated[tuple[ColumnName, ...], AfterValidator(_unique)] = ()
+    """Columns by whose values the metrics are split."""
+    control_group: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Share of keys, by a stable hash, marked so that the model's own effect can be told apart."""
+
+
+class Degraded(Section):
+    """A limit of the owner's own: the metric beyond it in `runs` of the last `of` runs."""
+
+    metric: Literal[METRICS]  # type: ignore[valid-type]
+    below: float | None = None
+    above: float | None = None
+    runs: Annotated[int, Field(ge=1)] = 1
+    of: Annotated[int, Field(ge=1)] | None = None
+
+
+
+class Alert(Section):
+    """Who is told, where, and when."""
+
+    channel: Annotated[str, StringConstraints(pattern=r"^[#@]?[\w.\-]{1,80}$")] | None = None
+    digest: Literal["minutely", "hourly", "daily"] = "hourly"
+    language: Literal["en", "pt"] = "en"
+    late_after: Duration = timedelta(hours=6)
+    """No successful run this long after a window closed is an alert."""
+    degraded: tuple[Degraded, ...] = ()
+
+
+class Job(Section):
+    """A declared scoring job: one file."""
+
+    description: str = ""
+    owner: str = ""
+    schedule: Annotated[str, AfterValidator(_accept_schedule)] = "on demand"
+    """"daily", "weekly" (from Monday), "monthly", a cron expression of five fields, or "on demand"."""
+    timezone: Annotated[str, AfterValidator(_accept_timezone)] = "UTC"
+    starts: Moment | None = None
+    """The first window starts here; windows that were missed are caught up."""
+    ends: Moment | None = None
+    """No window is due after this: for a job that is retired, or a demo."""
+    extract: Extract
+    validation: Annotated[Validate, Field(alias="validate")] = Validate()
+    score: Score
+    load: Load
+    measure: Measure = Measure()
+    alert: Alert = Alert()
+
+    _name: str = PrivateAttr(default="")
+    _query: str | None = PrivateAttr(default=None)
+
+
+    @property
+    def name(self) -> str:
+        """The job's name, which is its file's."""
+        return self._name
+
+    @property
+    def query(self) -> str | None:
+        """The source's SELECT when the job has one, wherever it was written; None for a plain table."""
+        return self._query
+
+    @property
+    def cron(self) -> str | None:
+        """The schedule as a cron expression in the job's time zone; None on demand."""
+        return SCHEDULES.get(self.schedule, None if self.schedule == "on demand" else self.schedule)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The job's time zone."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def starts_at(self) -> datetime | None:
+        """The instant before which no window is due, in UTC."""
+        return None if self.starts is None else localise(self.starts, self.zone)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The instant after which no window is due, in UTC."""
+        return None if self.ends is None else localise(self.ends, self.zone)
+
+
+def localise(moment: date | datetime, zone: tzinfo) -> datetime:
+    """Return `moment` as an instant in UTC; a date is its midnight, and without an offset it is meant in `zone`."""
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return moment.astimezone(UTC)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Job.model_json_schema(by_alias=True)}
+
+

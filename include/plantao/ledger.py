@@ -1,0 +1,251 @@
+"""The ledger: which windows are done, and the only module that changes the state of an attempt.
+
+A state moves by compare-and-swap: every UPDATE names the old state and must change exactly one row. An attempt
+holds a lock of its own for as long as its session lives, so the next one can tell a slow process from a dead one.
+The lock is on the database's side: it ends with the session, however the process ended.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy.exc
+from sqlalchemy import text
+
+from plantao import database
+from plantao.errors import NotInitialised, Superseded, WindowBusy
+from plantao.extract.window import BEGINNING, Window, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Connection, RowMapping
+
+    from plantao.job import Job
+
+Trigger = Literal["schedule", "backfill", "manual", "request", "asset"]
+
+# An exclusion or unique violation here means that somebody else was faster.
+LOST_THE_RACE = {"23P01", "23505", "40P01"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who asked for an attempt, and where it runs."""
+
+    trigger: Trigger
+    airflow_run: str | None
+    """The task instance, without its try number: a retry may take over from its own earlier try, nobody else."""
+    worker: str
+    code_version: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where the rows of a run went; the database checks that they add up."""
+
+    read: int
+    scored: int
+    rejected: int
+    already_scored: int
+    late: int
+    rescored: int
+
+
+def now(connection: Connection) -> datetime:
+    """Return the database's time, the only clock that all workers share."""
+    with connection.begin():
+        moment: datetime = connection.execute(text("select now()")).scalar_one()
+    return moment
+
+
+def covered(connection: Connection, job: str) -> list[Window]:
+    """Return the time that is done for a job, as sorted windows that neither overlap nor touch."""
+    query = text(
+        "select lower(part) as s, upper(part) as e from (select unnest(range_agg(tstzrange("
+        " greatest(window_start, :beginning), window_end))) as part from runs"
+        " where job = :job and role = 'champion' and status in ('succeeded', 'empty')) as parts"
+    )
+    with connection.begin():
+        rows = connection.execute(query, {"job": job, "beginning": BEGINNING}).all()
+    return merged(Window.of(row.s, row.e) for row in rows)
+
+
+def declare(connection: Connection, job: Job, period: float | None) -> None:
+    """Write down what the job file says, for the view `status`; `period` is a window's length in seconds."""
+    statement = text(
+        "insert into jobs (job, description, owner, schedule, timezone, starts, ends, period, late_after,"
+        " prediction_table) values (:job, :description, :owner, :schedule, :timezone, :starts, :ends,"
+        " make_interval(secs => :period), make_interval(secs => :late_after), :prediction_table)"
+        " on conflict (job) do update set description = excluded.description, owner = excluded.owner,"
+        " schedule = excluded.schedule, timezone = excluded.timezone, starts = excluded.starts, ends = excluded.ends,"
+        " period = excluded.period, late_after = excluded.late_after, prediction_table = excluded.prediction_table,"
+        " updated_at = now() where (jobs.description, jobs.owner, jobs.schedule, jobs.timezone, jobs.starts,"
+        " jobs.ends, jobs.period, jobs.late_after, jobs.prediction_table) is distinct from (excluded.description,"
+        " excluded.owner, excluded.schedule, excluded.timezone, excluded.starts, excluded.ends, excluded.period,"
+        " excluded.late_after, excluded.prediction_table)"
+    )
+    values = {
+        "job": job.name,
+        "description": job.description,
+        "owner": job.owner,
+        "schedule": job.schedule,
+        "timezone": job.timezone,
+        "starts": job.starts_at,
+        "ends": job.ends_at,
+        "period": period,
+        "late_after": job.alert.late_after.total_seconds(),
+        "prediction_table": job.load.table,
+    }
+    with connection.begin():
+        connection.execute(statement, values)
+
+
+def start(connection: Connection, job: Job, window: Window, version: int | None, origin: Origin) -> int:
+    """Write the attempt `running` and return its run_id. Raises WindowBusy when a live attempt holds the window.
+
+    An attempt whose session is gone is closed as failed; so is an earlier try of the same Airflow task, which may
+    still be alive but will find at its load that it was superseded.
+    """
+    values = {
+        "job": job.name,
+        "model": job.score.model,
+        "version": version,
+        "start": window.start,
+        "end": window.end,
+        "trigger": origin.trigger,
+        "airflow_run": origin.airflow_run,
+        "worker": origin.worker,
+        "code_version": origin.code_version,
+        "environment": json.dumps(dict(origin.environment)),
+    }
+    live = text(
+        "select run_id, worker, airflow_run, started_at, window_start, window_end from runs"
+        " where job = :job and role = 'champion' and status = 'running'"
+        " and tstzrange(window_start, window_end) && tstzrange(:start, :end) order by run_id"
+    )
+    insert = text(
+        "insert into runs (job, model, model_version, window_start, window_end, trigger, airflow_run, worker,"
+        " code_version, environment) values (:job, :model, :version, :start, :end, :trigger, :airflow_run, :worker,"
+        " :code_version, cast(:environment as jsonb)) returning run_id"
+    )
+    try:
+        with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
+            connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), values)
+            for rival in connection.execute(live, values).mappings().all():
+                _close_rival(connection, rival, origin)
+            run_id: int = connection.execute(insert, values).scalar_one()
+            connection.execute(text("select pg_advisory_lock(hashtextextended('plantao.run ' || :run, 0))"), {"run": run_id})
+    except NotInitialised as error:
+        if database.sqlstate_of(error.__cause__ or error) in LOST_THE_RACE:
+            raise _busy(job, window, "another process that started at the same time") from error
+        raise
+    return run_id
+
+
+def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> None:
+    lock = text("select pg_try_advisory_xact_lock(hashtextextended('plantao.run ' || :run, 0))")
+    if connection.execute(lock, {"run": rival["run_id"]}).scalar_one():
+        reason = f"its process ({rival['worker']}) ended without a word; nothing of it was written"
+    elif origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run:
+        reason = f"superseded by a newer try of the same task ({origin.airflow_run})"
+    else:
+        window = Window.of(rival["window_start"], rival["window_end"])
+        holder = f"run {rival['run_id']} of {rival['worker']}, since {rival['started_at']:%Y-%m-%d %H:%M:%S%z}"
+        message = f"the window is held by {holder}, which scores {window.shown()}. Nothing was written."
+        raise WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
+    connection.execute(
+        text(
+            "update runs set status = 'failed', finished_at = clock_timestamp(), error_kind = 'transient',"
+            " error = :reason where run_id = :run and status = 'running'"
+        ),
+        {"run": rival["run_id"], "reason": reason},
+    )
+
+
+def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
+    message = f"window {window.shown(job.zone)} of job {job.name} is held by {holder}. Nothing was written."
+    return WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
+
+
+def name_version(connection: Connection, run_id: int, version: int) -> None:
+    """Write down which model version the attempt uses."""
+    with connection.begin():
+        _swap(connection, "update runs set model_version = :version where run_id = :run and status = 'running'",
+              run=run_id, version=version)
+
+
+def hold(connection: Connection, run_id: int) -> None:
+    """Lock the attempt inside the load's transaction. Raises Superseded when another one has replaced it."""
+    query = text("select run_id from runs where run_id = :run and status = 'running' for update")
+    if connection.execute(query, {"run": run_id}).first() is None:
+        message = f"run {run_id} was replaced by a newer attempt while it worked. It wrote nothing."
+        raise Superseded(message, "nothing: the newer attempt has the window", "load")
+
+
+def succeed(  # noqa: PLR0913 - what a success consists of
+    connection: Connection,
+    run_id: int,
+    counts: Counts,
+    *,
+    snapshot: str,
+    seconds: Mapping[str, float],
+    profile: Mapping[str, Any],
+) -> None:
+    """Close the attempt as succeeded, or empty when there was no row; inside the load's transaction."""
+    _swap(
+        connection,
+        "update runs set status = case when :read = 0 then 'empty' else 'succeeded' end,"
+        " finished_at = clock_timestamp(), rows_read = :read, rows_scored = :scored, rows_rejected = :rejected,"
+        " rows_already_scored = :already, rows_late = :late, rows_rescored = :rescored, source_snapshot = :snapshot,"
+        " seconds = cast(:seconds as jsonb), profile = cast(:profile as jsonb)"
+        " where run_id = :run and status = 'running'",
+        run=run_id,
+        read=counts.read,
+        scored=counts.scored,
+        rejected=counts.rejected,
+        already=counts.already_scored,
+        late=counts.late,
+        rescored=counts.rescored,
+        snapshot=snapshot,
+        seconds=json.dumps({step: round(value, 3) for step, value in seconds.items()}),
+        profile=json.dumps(dict(profile)),
+    )
+
+
+def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool) -> bool:
+    """Close the attempt as failed; False when it was closed already, by a newer one."""
+    statement = text(
+        "update runs set status = 'failed', finished_at = clock_timestamp(), error = :reason, error_kind = :kind"
+        " where run_id = :run and status = 'running'"
+    )
+    values = {"run": run_id, "reason": reason[:4000], "kind": "permanent" if permanent else "transient"}
+    with connection.begin():
+        return connection.execute(statement, values).rowcount == 1
+
+
+def _swap(connection: Connection, statement: str, **values: Any) -> None:
+    try:
+        changed = connection.execute(text(statement), values).rowcount
+    except sqlalchemy.exc.IntegrityError as error:
+        database.raise_explained(error, "load", NotInitialised, "closing the books")
+    if changed != 1:
+        message = f"run {values['run']} was closed by somebody else while it worked. It wrote nothing."
+        raise Superseded(message, "nothing: the newer attempt has the window", "load")
+
+
+def attempts(connection: Connection, job: str, limit: int) -> list[RowMapping]:
+    """Return the newest attempts of a job, newest first."""
+    query = text("select * from runs where job = :job order by run_id desc limit :limit")
+    with connection.begin():
+        return list(connection.execute(query, {"job": job, "limit": limit}).mappings())
+
+
+def status(connection: Connection) -> list[RowMapping]:
+    """Return the view `status`."""
+    with connection.begin():
+        return list(connection.execute(text("select * from status order by job")).mappings())

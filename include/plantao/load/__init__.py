@@ -1,0 +1,1 @@
+"""Takes predictions and rejects, makes them visible together with the ledger row."""

@@ -1,0 +1,174 @@
+"""The prediction table: its columns, and the SQL that makes and fills it.
+
+Pure. One source row has one current prediction, so the source's key is the primary key. When a row is scored again
+the old prediction moves to `<table>_history` in the same transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
+
+from plantao.extract.query import KEY_TYPES
+from plantao.job import parse_table_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from plantao.job import Job
+    from plantao.score.manifest import Output
+
+STAGE = "plantao_stage"
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """The prediction table of a job: where it is and what each column holds."""
+
+    schema: str
+    name: str
+    keys: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
+    """Every column as (name, PostgreSQL type), the key's first, in the order of COPY."""
+    probabilities: bool
+    """Whether a score is a probability, which the table then insists on."""
+
+    @property
+    def shown(self) -> str:
+        """The table as people write it."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> Identifier:
+        """The table's quoted name."""
+        return Identifier(self.schema, self.name)
+
+    @property
+    def history(self) -> Identifier:
+        """The quoted name of the table of replaced predictions."""
+        return Identifier(self.schema, f"{self.name}_history")
+
+    @property
+    def column_names(self) -> Composable:
+        """The quoted names of all columns, for an INSERT or COPY."""
+        return SQL(", ").join([Identifier(name) for name, _ in self.columns])
+
+    @property
+    def key_names(self) -> Composable:
+        """The quoted names of the key columns."""
+        return SQL(", ").join([Identifier(name) for name in self.keys])
+
+
+def prediction_table(job: Job, key_types: Sequence[str], output: Output) -> PredictionTable:
+    """Return the prediction table that this job, source and model need."""
+    schema, name = parse_table_name(job.load.table)
+    columns = [(key, KEY_TYPES[kind][0]) for key, kind in zip(job.extract.key, key_types, strict=True)]
+    columns.append(("source_timestamp", "timestamp with time zone"))
+    if job.extract.on_change == "rescore":
+        columns.append(("source_changed_at", "timestamp with time zone"))
+    columns += [("prediction", output.prediction_type), ("score", "double precision")]
+    if output.kind == "multiclass":
+        columns.append(("scores", "jsonb"))
+    columns += [
+        ("model_version", "integer"),
+        ("run_id", "bigint"),
+        ("scored_at", "timestamp with time zone"),
+        ("in_control_group", "boolean"),
+    ]
+    return PredictionTable(schema, name, job.extract.key, tuple(columns), output.kind != "regression")
+
+
+def create(table: PredictionTable) -> list[Composed]:
+    """Return the statements that create the table, its history and their indexes, where they are missing."""
+
+    def definition(name: str, kind: str) -> Composable:
+        optional = name == "source_changed_at"
+        return SQL("{} {}{}").format(Identifier(name), SQL(kind), SQL("" if optional else " not null"))
+
+    columns = SQL(", ").join([definition(*column) for column in table.columns])
+    # NaN is greater than every number in PostgreSQL, so a limit from above keeps it out too.
+    possible = "score between 0 and 1" if table.probabilities else "abs(score) < 'infinity'"
+    statements = [
+        SQL("create table if not exists {} ({}, primary key ({}), constraint {} check ({}))").format(
+            table.identifier, columns, table.key_names, Identifier("score_is_possible"), SQL(possible)
+        ),
+        SQL(
+            "create table if not exists {} ({}, replaced_at timestamp with time zone not null,"
+            " replaced_by_run bigint not null)"
+        ).format(table.history, columns),
+    ]
+    # BRIN: predictions arrive in the order of their windows, and a btree would cost a quarter of the load.
+    for column in ("source_timestamp", "run_id"):
+        statements.append(
+            SQL("create index if not exists {} on {} using brin ({}) with (pages_per_range = 16, autosummarize = on)")
+            .format(_index(table, column), table.identifier, Identifier(column))
+        )
+    statements.append(
+        SQL("create index if not exists {} on {} ({})").format(
+            _index(table, "history_key"), table.history, table.key_names
+        )
+    )
+    return statements
+
+
+def _index(table: PredictionTable, suffix: str) -> Identifier:
+    # PostgreSQL would cut a longer name silently, and two cut names could be the same.
+    return Identifier(f"{table.name.encode()[: 62 - len(suffix)].decode(errors='ignore')}_{suffix}")
+
+
+def mismatches(table: PredictionTable, found: Mapping[str, str]) -> list[str]:
+    """Return in what an existing table differs from the one needed; further columns of its own do not matter."""
+    problems = []
+    for name, kind in table.columns:
+        if name not in found:
+            problems.append(f"column {name!r} is missing")
+        elif found[name] != kind and not (name in table.keys and {found[name], kind} <= {"text", "character varying"}):
+            problems.append(f"column {name!r} is {found[name]}, needed is {kind}")
+    return problems
+
+
+def copy_into(target: Composable, table: PredictionTable) -> Composed:
+    """Return the COPY of encoded rows into `target`, which has the table's columns."""
+    return SQL("copy {} ({}) from stdin (format binary)").format(target, table.column_names)
+
+
+def create_stage(table: PredictionTable) -> Composed:
+    """Return the statement that makes the session's temporary table for rows that cannot be inserted directly."""
+    return SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
+        Identifier(STAGE), table.column_names, table.identifier
+    )
+
+
+def insert_missing(table: PredictionTable) -> Composed:
+    """Return the INSERT of the staged rows that have no prediction yet; sorted, so that two can never deadlock."""
+    return SQL("insert into {} ({}) select {} from {} order by {} on conflict ({}) do nothing").format(
+        table.identifier, table.column_names, table.column_names, Identifier(STAGE), table.key_names, table.key_names
+    )
+
+
+def move_to_history(table: PredictionTable, run_id: int) -> Composed:
+    """Return the statement that moves the predictions of the staged keys to the history."""
+    same = SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.keys])
+    old = SQL(", ").join([SQL("p.{}").format(Identifier(name)) for name, _ in table.columns])
+    return SQL(
+        "with old as (delete from {} as p using {} as n where {} returning {})"
+        " insert into {} ({}, replaced_at, replaced_by_run) select old.*, now(), {} from old"
+    ).format(
+        table.identifier, Identifier(STAGE), same, old, table.history, table.column_names, SQL(str(int(run_id)))
+    )
+
+
+def resolve_rejects(table: PredictionTable, key_types: Sequence[str], job: str, run_id: int) -> Composed:
+    """Return the UPDATE that closes the open rejects of the rows that this run has scored."""
+    same = SQL(" and ").join(
+        [
+            SQL("p.{} = (r.key ->> {})::{}").format(Identifier(name), Literal(name), SQL(KEY_TYPES[kind][0]))
+            for name, kind in zip(table.keys, key_types, strict=True)
+        ]
+    )
+    return SQL(
+        "update rejected_rows as r set resolved_at = now(), resolved_by_run = p.run_id from {} as p"
+        " where r.job = {} and r.resolved_at is null and p.run_id = {} and {}"
+    ).format(table.identifier, Literal(job), Literal(run_id), same)

@@ -1,0 +1,272 @@
+"""Make the predictions visible, all at once, together with the ledger row that says they are complete.
+
+One transaction: it takes the job's load lock, holds the attempt's ledger row (the fence), copies the predictions
+straight into the table, writes the rejects and closes the attempt. Anything that goes wrong rolls all of it back.
+
+The anti-join has left out what is predicted, so a plain COPY is right nearly always. Where another run was faster,
+or a row is scored again on purpose, the batch goes through a temporary table.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg2.errors
+from psycopg2.sql import SQL, Identifier
+from sqlalchemy import text
+
+from plantao import database, ledger
+from plantao.errors import PlantaoError, TargetRefused
+from plantao.load import copy_format
+from plantao.load import table as tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from plantao.load.table import PredictionTable
+    from plantao.score.batch import RejectedRow, ScoredBatch
+    from plantao.score.manifest import Output
+
+# Rows that are scored before the transaction opens: a usual window is loaded in one short burst, and only a large
+# one keeps the transaction open while it is still being scored.
+ROWS_BEFORE_LOAD = 400_000
+BATCHES_IN_FLIGHT = 3
+
+
+def find_table(connection: Connection, table: PredictionTable) -> dict[str, str] | None:
+    """Return the columns of the table as it exists, name to type; None when it does not exist."""
+    query = text(
+        "select a.attname, format_type(a.atttypid, null) from pg_attribute a join pg_class c on c.oid = a.attrelid"
+        " join pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped"
+    )
+    with connection.begin():
+        rows = connection.execute(query, {"schema": table.schema, "name": table.name}).all()
+    return {str(name): str(kind) for name, kind in rows} or None
+
+
+def ensure_table(connection: Connection, table: PredictionTable) -> bool:
+    """Create the prediction table and its history when they are missing; return whether it was.
+
+    Raises TargetRefused when a table of this name cannot take the rows.
+    """
+    with database.explained("load", TargetRefused, f"looking for {table.shown}"):
+        found = find_table(connection, table)
+    if found is not None:
+        if problems := tables.mismatches(table, found):
+            message = f"the prediction table {table.shown} does not fit: {'; '.join(problems)}. Nothing was written."
+            advice = "name another table in [load], or alter this one (its rows stay as they are)"
+            raise TargetRefused(message, advice, "load")
+        return False
+    with database.explained("load", TargetRefused, f"creating {table.shown}"), connection.begin():
+        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.table ' || :t, 0))"), {"t": table.shown})
+        if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": table.schema}).scalar():
+            database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
+        for statement in tables.create(table):
+            database.execute(connection, statement)
+    return True
+
+
+@dataclass
+class Load:
+    """The open load of one attempt."""
+
+    connection: Connection
+    table: PredictionTable
+    output: Output
+    run_id: int
+    version: int
+    replace: bool
+    """Whether a row that has a prediction is scored again, the old one moving to the history."""
+    expect_predictions: bool = False
+    """Whether most rows have a prediction, so that a direct COPY would be in vain."""
+    scored: int = 0
+    dropped: int = 0
+    """Rows that somebody else scored in the meantime."""
+    rescored: int = 0
+    _staged: bool = False
+    _scored_at: int = 0
+    _queue: queue.Queue[ScoredBatch | None] = field(default_factory=lambda: queue.Queue(BATCHES_IN_FLIGHT))
+    _thread: threading.Thread | None = None
+    _problem: BaseException | None = None
+    _waiting: list[ScoredBatch] = field(default_factory=list)
+    _waiting_rows: int = 0
+
+    # --- called by the thread that scores ---------------------------------------------------------------------------
+
+    def add(self, batch: ScoredBatch) -> None:
+        """Take a scored batch; from some number of rows on it is loaded while the next ones are scored."""
+        if self._thread is None:
+            self._waiting.append(batch)
+            self._waiting_rows += len(batch)
+            if self._waiting_rows < ROWS_BEFORE_LOAD:
+                return
+            self._thread = threading.Thread(target=self._run, name="plantao-load", daemon=True)
+            self._thread.start()
+            waiting, self._waiting = self._waiting, []
+        else:
+            waiting = [batch]
+        for ready in waiting:
+            self._hand_over(ready)
+
+    def _hand_over(self, batch: ScoredBatch | None) -> None:
+        while True:
+            if self._problem is not None:
+                raise self._problem
+            try:
+                self._queue.put(batch, timeout=1)
+            except queue.Full:
+                continue
+            return
+
+    def wait(self) -> None:
+        """Return when every batch is in the table, the transaction still open."""
+        if self._thread is None:
+            self._begin()
+            for batch in self._waiting:
+                self._write(batch)
+            self._waiting = []
+            return
+        self._hand_over(None)
+        self._thread.join()
+        if self._problem is not None:
+            raise self._problem
+
+    def abandon(self) -> None:
+        """Stop the loading thread; whoever calls this rolls the transaction back."""
+        if self._thread is not None and self._thread.is_alive():
+            self._problem = self._problem or PlantaoError("the run stopped")
+            self._thread.join()
+
+    # --- called by the thread that loads ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._begin()
+            while self._problem is None:
+                try:
+                    batch = self._queue.get(timeout=1)
+                except queue.Empty:
+                    continue
+                if batch is None:
+                    return
+                self._write(batch)
+        except BaseException as error:  # noqa: BLE001 - handed over: the thread that scores raises it
+            self._problem = error
+
+    def _begin(self) -> None:
+        with database.explained("load", TargetRefused, f"opening the load into {self.table.shown}"):
+            self.connection.begin()
+            lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.load ' || :table, 0)), now()")
+            moment = self.connection.execute(lock, {"table": self.table.shown}).one()[1]
+            self._scored_at = int(moment.timestamp()) * 1_000_000 + moment.microsecond
+            ledger.hold(self.connection, self.run_id)
+
+    def _write(self, batch: ScoredBatch) -> None:
+        if not len(batch):
+            return
+        stream = copy_format.encode(self._columns(batch))
+        with database.explained("load", TargetRefused, f"writing into {self.table.shown}"):
+            if self.expect_predictions or not self._copy_directly(stream):
+                stream.seek(0)
+                self._copy_through_stage(stream, len(batch))
+
+    def _copy_directly(self, stream: Any) -> bool:
+        """Copy into the table itself; False, and nothing changed, when a row has a prediction already."""
+        savepoint = self.connection.begin_nested()
+        try:
+            self.scored += database.copy_in(
+                self.connection, tables.copy_into(self.table.identifier, self.table), stream
+            )
+        except psycopg2.errors.UniqueViolation:
+            savepoint.rollback()
+            return False
+        savepoint.commit()
+        return True
+
+    def _copy_through_stage(self, stream: Any, count: int) -> None:
+        stage = Identifier(tables.STAGE)
+        if self._staged:
+            database.execute(self.connection, SQL("truncate {}").format(stage))
+        else:
+            database.execute(self.connection, tables.create_stage(self.table))
+            self._staged = True
+        database.copy_in(self.connection, tables.copy_into(stage, self.table), stream)
+        if self.replace:
+            self.rescored += database.execute(self.connection, tables.move_to_history(self.table, self.run_id))
+        inserted = database.execute(self.connection, tables.insert_missing(self.table))
+        self.scored += inserted
+        self.dropped += count - inserted
+
+    def _columns(self, batch: ScoredBatch) -> list[copy_format.Fixed | copy_format.Varying]:
+        """Return the batch as the columns of COPY, in the table's order."""
+        given: dict[str, Any] = {
+            **dict(zip(self.table.keys, batch.keys, strict=True)),
+            "source_timestamp": batch.timestamps,
+            "source_changed_at": batch.changed_at,
+            "prediction": batch.answers.prediction,
+            "score": batch.answers.score,
+            "in_control_group": batch.in_control_group,
+        }
+        constants = {"model_version": self.version, "run_id": self.run_id, "scored_at": self._scored_at}
+        columns = []
+        for name, kind in self.table.columns:
+            if name == "scores" and batch.answers.scores is not None:
+                labels = [str(label) for label in self.output.classes]
+                lines = batch.answers.scores.tolist()
+                columns.append(copy_format.json_column([dict(zip(labels, line, strict=True)) for line in lines]))
+            elif name in constants:
+                columns.append(copy_format.constant(kind, constants[name], len(batch)))
+            else:
+                columns.append(copy_format.column(kind, given[name]))
+        return columns
+
+
+def write_rejects(connection: Connection, job: str, run_id: int, rejects: Sequence[RejectedRow]) -> None:
+    """Write down the rows that are set aside: one open entry per source row, refreshed when it is met again."""
+    if not rejects:
+        return
+    seen: dict[str, int] = {}
+    lines = []
+    for reject in rejects:
+        key = json.dumps(dict(reject.key), default=str)
+        identity = f"{key} {reject.source_timestamp if reject.reason == 'null_key' else ''}"
+        seen[identity] = seen.get(identity, 0) + 1
+        lines.append(
+            {
+                "key": dict(reject.key),
+                "copy": seen[identity],
+                "source_timestamp": reject.source_timestamp.isoformat(),
+                "reason": reject.reason,
+                "column_name": reject.column,
+                "detail": reject.detail,
+                "row": None if reject.row is None else dict(reject.row),
+            }
+        )
+    statement = text(
+        'insert into rejected_rows (job, key, copy, source_timestamp, reason, column_name, detail, run_id, "row")'
+        " select :job, key, copy, source_timestamp, reason, column_name, detail, :run,"
+        " nullif(\"row\", 'null'::jsonb) from jsonb_to_recordset(cast(:lines as jsonb)) as r (key jsonb, copy integer,"
+        ' source_timestamp timestamptz, reason text, column_name text, detail text, "row" jsonb)'
+        " on conflict (job, key, copy, (case when reason = 'null_key' then source_timestamp else '-infinity' end))"
+        " where resolved_at is null do update set reason = excluded.reason, column_name = excluded.column_name,"
+        ' detail = excluded.detail, run_id = excluded.run_id, "row" = excluded."row", last_seen_at = now(),'
+        " source_timestamp = excluded.source_timestamp"
+    )
+    connection.execute(statement, {"job": job, "run": run_id, "lines": json.dumps(lines, default=str)})
+
+
+def resolve_rejects(
+    connection: Connection, table: PredictionTable, key_types: Sequence[str], job: str, run_id: int
+) -> int:
+    """Close the open rejects of rows that this run has scored, and return how many."""
+    some = text("select exists (select from rejected_rows where job = :job and resolved_at is null)")
+    if not connection.execute(some, {"job": job}).scalar():
+        return 0
+    return database.execute(connection, tables.resolve_rejects(table, key_types, job, run_id))

@@ -1,0 +1,1 @@
+"""Takes what was loaded, gives figures that tell whether the model is still any good."""

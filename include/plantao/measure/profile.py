@@ -1,0 +1,40 @@
+"""What the scored rows of a run looked like, folded together while they are in memory.
+
+Pure. Everything in it is a count or a sum, so profiles of several runs add up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plantao.score.batch import BatchResult
+    from plantao.validate.contract import Contract
+
+
+@dataclass
+class Profile:
+    """Counts and sums over the scored rows."""
+
+    contract: Contract
+    rows: int = 0
+    score_sum: float = 0.0
+    missing: dict[str, int] = field(default_factory=dict)
+
+    def add(self, result: BatchResult) -> None:
+        """Fold one batch in."""
+        self.rows += len(result.scored)
+        self.score_sum = math.fsum((self.score_sum, float(result.scored.answers.score.sum())))
+        for column, array in zip(self.contract.columns, result.features, strict=True):
+            self.missing[column.name] = self.missing.get(column.name, 0) + array.null_count
+
+    @property
+    def mean_score(self) -> float | None:
+        """The mean score, None when no row was scored."""
+        return self.score_sum / self.rows if self.rows else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the profile as plain values, for the ledger."""
+        return {"rows": self.rows, "score_sum": self.score_sum, "missing": self.missing}

@@ -1,0 +1,61 @@
+"""The first figures of a window: how many rows, what scores on average, and how many gaps.
+
+Pure: from what the ledger and the prediction table say to rows for `plantao.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measurement of a window; `n` is the number of rows it rests on."""
+
+    model_version: int
+    name: str
+    value: float | None
+    n: int
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the prediction table holds for a window and a version."""
+
+    model_version: int
+    rows: int
+    late: int
+    mean_score: float | None
+
+
+def summarise(scored: Sequence[Scored], rejected: int, profiles: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Metric]:
+    """Return the metrics of a window.
+
+    `scored` has one entry per version; `rejected` counts the open rejects of the window; `profiles` are those of the
+    window's runs, each with its version.
+    """
+    metrics = []
+    for part in scored:
+        metrics += [
+            Metric(part.model_version, "rows", part.rows, part.rows),
+            Metric(part.model_version, "late_rows", part.late, part.rows),
+            Metric(part.model_version, "mean_score", part.mean_score, part.rows),
+        ]
+    for version in sorted({version for version, _ in profiles}):
+        rows, missing = 0, Counter[str]()
+        for profile in (profile for v, profile in profiles if v == version):
+            rows += profile["rows"]
+            missing.update(profile["missing"])
+        for column, count in missing.items():
+            metrics.append(Metric(version, "null_share", count / rows if rows else None, rows, column))
+    newest = max((m.model_version for m in metrics), default=None)
+    if newest is not None:
+        total = rejected + sum(part.rows for part in scored)
+        metrics.append(Metric(newest, "rejected_share", rejected / total if total else None, total))
+    return metrics

@@ -1,0 +1,56 @@
+"""Where this process works: its settings, and how it finds the address of a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plantao import address, embedded, settings
+from plantao.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plantao.address import Address
+    from plantao.settings import Settings
+
+# The connection that the embedded server stands in for until somebody sets it.
+DEFAULT_CONNECTION = "client_db"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The settings, and the function from a connection's name to its address."""
+
+    settings: Settings
+    address: Callable[[str], Address]
+
+
+def from_environment() -> Place:
+    """Return the place that the environment describes."""
+    chosen = settings.read()
+    return Place(chosen, lambda name: find_address(name, chosen))
+
+
+def find_address(name: str, chosen: Settings) -> Address:
+    """Return the address of a connection: the variable AIRFLOW_CONN_<NAME>, else the embedded server's.
+
+    Raises UsageError when neither is there.
+    """
+    found = address.from_environment(name)
+    if found is not None:
+        return found
+    server = embedded.Server(chosen.state)
+    if name == DEFAULT_CONNECTION and server.exists:
+        return server.address(name, "client")
+    message = f"the connection {name!r} is not known here."
+    advice = f"set AIRFLOW_CONN_{name.upper()} to postgres://user:password@host:5432/database"
+    raise UsageError(message, advice)
+
+
+def start_default(chosen: Settings) -> bool:
+    """Start the embedded server, unless the environment names another in its place; return whether it does serve."""
+    if address.from_environment(DEFAULT_CONNECTION) is not None:
+        return False
+    embedded.start(embedded.Server(chosen.state))
+    return True

@@ -1,0 +1,1 @@
+"""The numbered SQL migrations of the ledger, and what applies them."""

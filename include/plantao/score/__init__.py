@@ -1,0 +1,1 @@
+"""Takes accepted rows and a verified model version, gives predictions."""

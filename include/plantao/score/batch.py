@@ -1,0 +1,147 @@
+"""One batch on its way: hold it against the contract, ask the model, keep the two outcomes apart.
+
+Pure but for the stopwatch. The columns arrive by place (see `extract.query`): keys k0…, instant t, late, edit time c,
+features f0…. Keys stay in Arrow from the source to the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from plantao.extract import keys
+from plantao.measure.control import control_group
+from plantao.score.predict import answers, predict, to_frame
+from plantao.validate.verdict import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from plantao.job import Job
+    from plantao.log import Stopwatch
+    from plantao.score.manifest import Manifest
+    from plantao.score.predict import Answers
+    from plantao.validate.verdict import Mask, Reject
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """The rows of one batch that were scored, column by column."""
+
+    keys: Sequence[pa.Array]
+    timestamps: pa.Array
+    changed_at: pa.Array | None
+    answers: Answers
+    in_control_group: Mask
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """One row that is set aside, as it will be written down."""
+
+    key: Mapping[str, Any]
+    source_timestamp: datetime
+    reason: str
+    column: str | None
+    detail: str
+    row: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Where the rows of one batch went: `read` = scored + rejected; those predicted already are not read."""
+
+    read: int
+    late: int
+    scored: ScoredBatch
+    features: Sequence[pa.Array]
+    """The features of the scored rows."""
+    rejected: Sequence[RejectedRow]
+
+
+@dataclass(frozen=True)
+class BatchScorer:
+    """Everything that turns a batch into predictions and rejects."""
+
+    job: Job
+    manifest: Manifest
+    model: Any = field(repr=False)
+    predicted: pa.Table | None = None
+    """Keys to leave out, where the source's own query could not."""
+    duplicates: pa.Table | None = None
+    """Keys that more than one owed row has."""
+
+    def score(self, batch: pa.RecordBatch, watch: Stopwatch) -> BatchResult:
+        """Validate and score one batch."""
+        with watch.step("validate"):
+            if self.predicted is not None:
+                batch = _only(batch, ~_is_among(batch, self.predicted))
+            key_arrays = [batch.column(name) for name in keys.key_names(batch)]
+            features = [batch.column(f"f{i}") for i in range(len(self.manifest.contract.columns))]
+            duplicates = _is_among(batch, self.duplicates) if self.duplicates is not None else None
+            rules = self.job.validation.columns
+            verdict = judge(key_arrays, features, self.manifest.contract, rules, duplicates)
+            rejected = [self._rejected(batch, reject) for reject in verdict.rejects]
+            accepted = _only(batch, verdict.accepted)
+        with watch.step("score"):
+            features = [accepted.column(f"f{i}") for i in range(len(features))]
+            raw, failed = predict(self.model, to_frame(features, self.manifest.contract), self.manifest.output)
+            if failed:
+                rejected += [self._rejected(accepted, reject) for reject in failed]
+                answered = np.ones(len(accepted), dtype=bool)
+                answered[[reject.row for reject in failed]] = False
+                raw, accepted = raw[answered], _only(accepted, answered)
+                features = [accepted.column(f"f{i}") for i in range(len(features))]
+            key_arrays = [accepted.column(name) for name in keys.key_names(accepted)]
+            scored = ScoredBatch(
+                keys=key_arrays,
+                timestamps=accepted.column("t"),
+                changed_at=accepted.column("c") if "c" in accepted.schema.names else None,
+                answers=answers(raw, self.manifest.output, self.job.score.threshold),
+                in_control_group=control_group(key_arrays, self.job.measure.control_group, self.job.name),
+            )
+        late = int(batch.column("late").true_count)
+        return BatchResult(len(batch), late, scored, features, rejected)
+
+    def _rejected(self, batch: pa.RecordBatch, reject: Reject) -> RejectedRow:
+        def value(name: str) -> Any:
+            return batch.column(name)[reject.row].as_py()
+
+        row = None
+        if self.job.validation.keep_rejected_rows:
+            row = {c.name: _plain(value(f"f{i}")) for i, c in enumerate(self.manifest.contract.columns)}
+        return RejectedRow(
+            key={name: _plain(value(f"k{i}")) for i, name in enumerate(self.job.extract.key)},
+            source_timestamp=value("t"),
+            reason=reject.reason,
+            column=reject.column,
+            detail=reject.detail,
+            row=row,
+        )
+
+
+def _only(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
+    return batch if mask.all() else batch.filter(pa.array(mask))
+
+
+def _is_among(batch: pa.RecordBatch, known: pa.Table) -> Mask:
+    """Mark the rows whose key is among the known ones."""
+    names = keys.key_names(batch)
+    rows = pa.table([*(batch.column(name) for name in names), np.arange(len(batch))], [*names, "place"])
+    mask = np.zeros(len(batch), dtype=bool)
+    mask[keys.also_in(rows, known).column("place").to_numpy()] = True
+    return mask
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON can hold it; NaN and infinity have no number there."""
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,105 @@
+"""Bring a fitted model into the store and into the databases of the jobs that use it."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from plantao import database
+from plantao.job import Job
+from plantao.job_file import read_folder
+from plantao.place import DEFAULT_CONNECTION
+from plantao.schema.migrate import require_current
+from plantao.score import model_store, registry
+from plantao.score.registration import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+    from plantao.place import Place
+    from plantao.score.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One database that now knows the version, and whether the version is champion there."""
+
+    connection: str
+    became_champion: bool
+
+
+def connections_of(model: str, place: Place) -> list[str]:
+    """Return the connections whose databases must know a model: those that the jobs using it write to."""
+    jobs = [job for job in read_folder(place.settings.jobs).values() if isinstance(job, Job)]
+    used = {job.load.connection for job in jobs if job.score.model == model}
+    return sorted(used) or [DEFAULT_CONNECTION]
+
+
+def register(  # noqa: PLR0913 - what a registration is asked
+    content: bytes,
+    frame: pd.DataFrame,
+    place: Place,
+    *,
+    name: str,
+    positive: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+    connections: Sequence[str] | None = None,
+) -> tuple[Manifest, list[Entry]]:
+    """Register the model in `content` (a joblib file) as the next version of `name`.
+
+    The databases are asked first, so that nothing is put into the store when one of them cannot take the version.
+    """
+    model = joblib.load(io.BytesIO(content))
+    who = getpass.getuser()
+    chosen = list(connections or connections_of(name, place))
+    taken: list[int] = []
+    for connection in chosen:
+        with _session(connection, place) as session:
+            taken += [row["version"] for row in registry.versions(session, name)]
+    manifest = describe(
+        model,
+        frame,
+        name=name,
+        version=model_store.next_version(place.settings.model_store, name, taken),
+        sha256=hashlib.sha256(content).hexdigest(),
+        file=model_store.MODEL_FILE,
+        created_by=who,
+        created_at=datetime.now(UTC),
+        positive=positive,
+        metrics=metrics,
+        training=training,
+    )
+    model_store.write_version(place.settings.model_store, manifest, content)
+    return manifest, enter(manifest, place, chosen)
+
+
+def enter(manifest: Manifest, place: Place, connections: Sequence[str]) -> list[Entry]:
+    """Enter a version that is in the store into the databases of `connections`."""
+    uri = str(model_store.folder_of(place.settings.model_store) / manifest.model / str(manifest.version))
+    entries = []
+    for connection in connections:
+        with _session(connection, place) as session:
+            entries.append(Entry(connection, registry.register(session, manifest, uri, getpass.getuser())))
+    return entries
+
+
+def _session(connection: str, place: Place) -> Any:
+    import contextlib
+
+    @contextlib.contextmanager
+    def opened() -> Any:
+        address = place.address(connection)
+        with database.session(address, place.settings.schema, "plantao/models") as session:
+            require_current(session, place.settings.schema, str(address))
+            yield session
+
+    return opened()

@@ -1,0 +1,236 @@
+"""From a fitted model and its training frame to a manifest.
+
+Pure: no file and no database. Everything the gate will later compare is made here, and the gate's own questions
+are asked once: does the model answer the same when the columns have travelled as they will from PostgreSQL?
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from plantao.errors import UsageError
+from plantao.measure.reference import reference_profile
+from plantao.score.manifest import TOLERANCE, Golden, Manifest, Output, current_environment
+from plantao.score.predict import arrow_type, probabilities, to_frame
+from plantao.validate.contract import Column, Contract, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+GOLDEN_ROWS = 60
+# Rows on which the reference's scores are computed: enough for a histogram, few enough to take a second.
+REFERENCE_ROWS = 100_000
+LISTED_VALUES = 1_000
+
+
+def describe(  # noqa: PLR0913 - what a version is known by
+    model: Any,
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    version: int,
+    sha256: str,
+    file: str,
+    created_by: str,
+    created_at: dt.datetime,
+    positive: bool | int | str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Return the manifest of `model`, fitted on `frame` (its columns may include others, such as the label).
+
+    Raises UsageError, in words for the data scientist, when the model cannot be served.
+    """
+    inputs = frame[_input_names(model, frame)]
+    if inputs.empty:
+        message = "the training frame has no rows; the contract and the golden rows are made from it."
+        raise UsageError(message)
+    output = _output(model, inputs, positive)
+    contract = _contract(model, inputs, output)
+    golden_frame = _golden_frame(inputs)
+    golden = _golden(model, golden_frame, contract, output)
+    sample = inputs if len(inputs) <= REFERENCE_ROWS else inputs.sample(REFERENCE_ROWS, random_state=0)
+    scores = probabilities(model, sample, output)
+    return Manifest(
+        model=name,
+        version=version,
+        file=file,
+        sha256=sha256,
+        created_at=created_at,
+        created_by=created_by,
+        environment=current_environment(),
+        contract=contract,
+        output=output,
+        golden=golden,
+        reference=reference_profile(inputs, contract, scores, output),
+        metrics=dict(metrics or {}),
+        training={"rows": len(frame), **(training or {})},
+    )
+
+
+def _input_names(model: Any, frame: pd.DataFrame) -> list[str]:
+    """Return the model's own input columns; a model that was fitted on a bare array has no names to align by."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        message = (
+            "the model was fitted on an array, so its columns have no names and could be given in another order "
+            "without anyone noticing."
+        )
+        raise UsageError(message, "fit the pipeline on a DataFrame")
+    missing = [str(column) for column in names if column not in frame.columns]
+    if missing:
+        message = f"the training frame lacks columns of the model: {', '.join(missing)}."
+        raise UsageError(message, "give the frame the model was fitted on")
+    return [str(column) for column in names]
+
+
+def _output(model: Any, inputs: pd.DataFrame, positive: bool | int | str | None) -> Output:
+    from sklearn.base import is_classifier
+
+    if not is_classifier(model):
+        raw = np.asarray(model.predict(inputs.head(2)))
+        if raw.ndim > 1 and raw.shape[1] > 1:
+            message = f"the model predicts {raw.shape[1]} values a row; one is supported."
+            raise UsageError(message, "register one model per target")
+        return Output(kind="regression")
+    if not hasattr(model, "predict_proba"):
+        message = "the classifier has no predict_proba, so there would be no score to set a threshold on or to monitor."
+        raise UsageError(message, "wrap it in sklearn.calibration.CalibratedClassifierCV")
+    classes = tuple(label.item() if isinstance(label, np.generic) else label for label in model.classes_)
+    if not all(isinstance(label, (bool, int, str)) for label in classes):
+        message = f"the classes are of type {type(classes[0]).__name__}; accepted are whole numbers, booleans and text."
+        raise UsageError(message, "convert the label before fitting")
+    if len(classes) != 2:
+        return Output(kind="multiclass", classes=classes)
+    chosen = classes[1] if positive is None else next((c for c in classes if str(c) == str(positive)), None)
+    if chosen is None:
+        message = f"the positive class {positive!r} is not one of the model's classes {list(classes)}."
+        raise UsageError(message)
+    return Output(kind="binary", classes=classes, positive=chosen)
+
+
+# --- the contract ----------------------------------------------------------------------------------------------------
+
+
+def _contract(model: Any, inputs: pd.DataFrame, output: Output) -> Contract:
+    columns = [_column(inputs[name]) for name in inputs.columns]
+    row = inputs.dropna().head(1) if len(inputs.dropna()) else inputs.head(1)
+    return Contract(
+        columns=tuple(
+            column.model_copy(
+                update={
+                    "accepts_null": column.nullable or _answers(model, row, column, None, output),
+                    "accepts_unknown": column.kind != "text"
+                    or (column.dtype != "category" and _answers(model, row, column, "\x01 never seen", output)),
+                }
+            )
+            for column in columns
+        )
+    )
+
+
+def _answers(model: Any, row: pd.DataFrame, column: Column, value: str | None, output: Output) -> bool:
+    """Tell whether the model answers at all with `value` in this column."""
+    changed = row.copy()
+    try:
+        changed[column.name] = pd.Series([value] * len(row), index=row.index, dtype=column.dtype)
+        return bool(np.isfinite(probabilities(model, changed, output)).all())
+    except Exception:  # noqa: BLE001 - a model may raise anything, and any of it means no
+        return False
+
+
+def _column(series: pd.Series[Any]) -> Column:
+    kind = _kind(series)
+    known = series.dropna()
+    values = None
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        values = tuple(v.item() if isinstance(v, np.generic) else v for v in series.cat.categories)
+    elif kind == "text":
+        distinct = sorted(known.unique())
+        values = tuple(distinct) if len(distinct) <= LISTED_VALUES else None
+    numeric = kind in {"float", "integer"} and not isinstance(series.dtype, pd.CategoricalDtype)
+    finite = known[np.isfinite(known.astype(float))] if numeric else known
+    return Column(
+        name=str(series.name),
+        kind=kind,
+        dtype=str(series.dtype),
+        nullable=bool(series.isna().any()),
+        accepts_null=False,
+        values=values,
+        min=float(finite.min()) if numeric and len(finite) else None,
+        max=float(finite.max()) if numeric and len(finite) else None,
+    )
+
+
+def _kind(series: pd.Series[Any]) -> Kind:
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _kind(pd.Series(dtype.categories, name=series.name))
+    checks: list[tuple[Kind, bool]] = [
+        ("boolean", pd.api.types.is_bool_dtype(dtype)),
+        ("integer", pd.api.types.is_integer_dtype(dtype)),
+        ("float", pd.api.types.is_float_dtype(dtype)),
+        ("timestamp", pd.api.types.is_datetime64_any_dtype(dtype)),
+        ("text", isinstance(dtype, pd.StringDtype)),
+    ]
+    for kind, holds in checks:
+        if holds:
+            return kind
+    held = {type(value) for value in series.dropna()}
+    by_type: dict[type, Kind] = {str: "text", bool: "boolean", np.bool_: "boolean", dt.date: "date"}
+    if len(held) == 1 and (found := by_type.get(next(iter(held)))) is not None:
+        return found
+    names = ", ".join(sorted(t.__name__ for t in held)) or "nothing"
+    message = f"column {series.name!r} of the training frame has dtype {dtype} and holds {names}, which is no input type."
+    raise UsageError(message, "convert it to numbers, text, booleans, dates or timestamps before fitting")
+
+
+# --- golden rows -----------------------------------------------------------------------------------------------------
+
+
+def _golden_frame(inputs: pd.DataFrame) -> pd.DataFrame:
+    """Choose the golden rows: spread over the frame, and for every column its extremes and a gap."""
+    places = set(np.linspace(0, len(inputs) - 1, min(GOLDEN_ROWS // 2, len(inputs))).astype(int).tolist())
+    for name in inputs.columns:
+        series = inputs[name].reset_index(drop=True)
+        if series.isna().any():
+            places.add(int(series.isna().to_numpy().argmax()))
+        if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
+            finite = series[np.isfinite(series.astype(float))]
+            places |= {int(finite.idxmin()), int(finite.idxmax())} if len(finite) else set()
+    return inputs.iloc[sorted(places)[: 4 * GOLDEN_ROWS]]
+
+
+def _golden(model: Any, frame: pd.DataFrame, contract: Contract, output: Output) -> Golden:
+    direct = probabilities(model, frame, output)
+    arrays = [_to_arrow(frame[column.name], column) for column in contract.columns]
+    travelled = probabilities(model, to_frame(arrays, contract), output)
+    if not np.allclose(direct, travelled, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+        message = (
+            "the model answers differently when its columns come from PostgreSQL: a gap may be None in the training "
+            "frame where a database gives NaN, or a number may be kept in a column of objects."
+        )
+        raise UsageError(message, "train on the frame that `plantao models register --query` would read")
+    usable = np.isfinite(direct).all(axis=1)
+    rows = [
+        {column.name: _to_json(value) for column, value in zip(contract.columns, values, strict=True)}
+        for values in zip(*(array.to_pylist() for array in arrays), strict=True)
+    ]
+    return Golden(
+        rows=tuple(row for row, ok in zip(rows, usable, strict=True) if ok),
+        answers=tuple(tuple(float(v) for v in line) for line, ok in zip(direct, usable, strict=True) if ok),
+    )
+
+
+def _to_arrow(series: pd.Series[Any], column: Column) -> pa.Array:
+    values: Sequence[Any] = [None if pd.isna(value) else value for value in series]
+    return pa.array([v.item() if isinstance(v, np.generic) else v for v in values], arrow_type(column))
+
+
+def _to_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else value

@@ -1,0 +1,66 @@
+"""Where things are: job files, model store, ledger schema, and the connections' addresses.
+
+Everything comes from the environment, so that laptop, staging and production differ by an env file
+and by nothing else:
+
+    PLANTAO_HOME         the project (default: the nearest folder upwards with include/jobs or .plantao)
+    PLANTAO_JOBS         the folder of job files           (default: HOME/include/jobs)
+    PLANTAO_MODEL_STORE  the folder of model versions      (default: HOME/.plantao/models)
+    PLANTAO_SCHEMA       the schema of the ledger          (default: plantao)
+    PLANTAO_THREADS      threads a model may use           (default: half of the cores, at least one)
+    AIRFLOW_CONN_NAME    the connection `name`, as Airflow spells it: a URI or JSON
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The places one process works with."""
+
+    home: Path
+    jobs: Path
+    model_store: str
+    schema: str
+    threads: int
+
+    @property
+    def state(self) -> Path:
+        """The folder for everything that is made here and can be thrown away."""
+        return self.home / ".plantao"
+
+
+def find_home(start: Path) -> Path:
+    """Return the nearest folder at or above `start` that looks like a Plantão project, else `start`."""
+    for folder in (start, *start.parents):
+        if (folder / "include" / "jobs").is_dir() or (folder / ".plantao").is_dir():
+            return folder
+    return start
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which in a container is fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def read(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment. An empty variable counts as one that is not set."""
+    env = {name: value for name, value in (environment or os.environ).items() if value}
+    home = Path(env["PLANTAO_HOME"]).absolute() if "PLANTAO_HOME" in env else find_home(Path.cwd())
+    return Settings(
+        home=home,
+        jobs=Path(env.get("PLANTAO_JOBS", home / "include" / "jobs")).absolute(),
+        model_store=env.get("PLANTAO_MODEL_STORE", str(home / ".plantao" / "models")),
+        schema=env.get("PLANTAO_SCHEMA", "plantao"),
+        threads=int(env.get("PLANTAO_THREADS", max(1, usable_cores() // 2))),
+    )

@@ -1,0 +1,1 @@
+"""Takes batches and the contract, gives the rows that may be scored and the rejects."""
