@@ -41,8 +41,8 @@ class Window:
 
     @classmethod
     def of(cls, start: datetime, end: datetime) -> Self:
-        """Return the window with both ends in UTC."""
-        return cls(start.astimezone(UTC), end.astimezone(UTC))
+        """Return the window with both ends in UTC, as plain datetimes; Airflow's have an arithmetic of their own."""
+        return cls(_plain(start), _plain(end))
 
     def overlap(self, other: Window) -> Window | None:
         """Return what the two windows share, or None."""
@@ -57,6 +57,11 @@ class Window:
         if midnights and end.date() - start.date() == timedelta(days=1):
             return start.strftime(form)
         return f"{start.strftime(form)} .. {end.strftime(form)}"
+
+
+def _plain(moment: datetime) -> datetime:
+    utc = moment.astimezone(UTC)
+    return datetime.combine(datetime(utc.year, utc.month, utc.day), utc.time(), UTC)  # noqa: DTZ001 - given its zone here
 
 
 @dataclass(frozen=True)

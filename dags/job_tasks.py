@@ -1,0 +1,95 @@
+"""What the tasks of a job's DAG call: Airflow's facts in, one call into `plantao`, plain values out.
+
+The heavy imports happen inside the functions, in the task's own process, so that the scheduler's side stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from plantao.address import Address
+    from plantao.extract.window import Window
+    from plantao.job import Job
+    from plantao.place import Place
+
+TRIGGERS = {
+    "scheduled": "schedule",
+    "backfill": "backfill",
+    "manual": "manual",
+    "asset_triggered": "asset",
+    "asset_materialization": "asset",
+}
+
+
+def score(job: Job, context: Context) -> list[dict[str, Any]]:
+    """Score the run's window; a run that has none scores every window that the ledger owes."""
+    from plantao import run
+
+    here, params, dag_run = _place(), context["params"], context["dag_run"]
+    given = _window(context)
+    reports = []
+    for window in [given] if given is not None else run.owed_windows(job, here):
+        request = run.Request(
+            job,
+            window,
+            trigger=TRIGGERS.get(dag_run.run_type.value, "manual"),
+            airflow_run=context["ti"].dag_id + "/" + context["run_id"],
+            model_version=params["model_version"],
+            rescore=params["rescore"],
+            dry_run=params["dry_run"],
+        )
+        reports.append(run.score_window(request, here).as_dict())
+    return reports
+
+
+def measure(job: Job, scored: list[dict[str, Any]]) -> int:
+    """Measure the windows that were scored, and return how many figures there are."""
+    from datetime import datetime
+
+    from plantao.extract.window import Window
+    from plantao.measure.history import measure_window
+
+    here, figures = _place(), 0
+    for report in scored:
+        start, end = (datetime.fromisoformat(report["window"][edge]) for edge in ("start", "end"))
+        figures += len(measure_window(job, Window.of(start, end), here))
+    return figures
+
+
+def _window(context: Context) -> Window | None:
+    """Return the run's data interval; API and asset runs have none, and an interval without length is none."""
+    from plantao.extract.window import Window
+
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    if start is None or end is None or start == end:
+        return None
+    return Window.of(start, end)
+
+
+def _place() -> Place:
+    from plantao import place, settings
+
+    return place.Place(settings.read(), _address)
+
+
+def _address(name: str) -> Address:
+    """Look the connection up where Airflow does, its secrets backend included, then where the command line does."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+    from plantao import address, place, settings
+
+    try:
+        found = BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        return place.find_address(name, settings.read())
+    return address.from_parts(
+        name,
+        host=found.host,
+        port=found.port,
+        database=found.schema,
+        login=found.login,
+        password=found.password,
+        extra=found.extra_dejson,
+    )

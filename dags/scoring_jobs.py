@@ -1,0 +1,140 @@
+"""One Airflow DAG per job file in include/jobs.
+
+A job file with mistakes becomes a red DAG that names them, and all the others go on; without that, one typo would take
+every DAG of this file away.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import job_tasks
+from airflow.sdk import (
+    DAG,
+    Asset,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    get_current_context,
+    get_parsing_context,
+    task,
+)
+from job_windows import JobTimetable
+from plantao import settings
+from plantao.errors import JobFileError, PlantaoError
+from plantao.job import Job
+from plantao.job_file import read_folder
+
+# Permanent errors will happen again, so they fail at once; the others are tried again with growing pauses.
+PERMANENT_ONES_FAIL = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception="plantao.errors.DatabaseUnavailable", action=RetryAction.DEFAULT),
+        RetryRule(exception="plantao.errors.WindowBusy", action=RetryAction.DEFAULT),
+        RetryRule(exception=PlantaoError, action=RetryAction.FAIL, reason="it would happen again"),
+    ]
+)
+RETRIES = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": PERMANENT_ONES_FAIL,
+}
+FORM: dict[str, Any] = {
+    "model_version": Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        title="Model version",
+        description="Score with this version; empty means the champion.",
+    ),
+    "rescore": Param(
+        False,
+        type="boolean",
+        title="Score again",
+        description="Score rows again that have a prediction; the old predictions move to the history table.",
+    ),
+    "dry_run": Param(False, type="boolean", title="Dry run", description="Do everything but write."),
+}
+
+
+def scoring_dag(job: Job) -> DAG:
+    """Return the DAG of a job: score the window, then measure it."""
+    with DAG(
+        job.name,
+        description=job.description,
+        doc_md=documentation(job),
+        schedule=JobTimetable(job.cron, job.timezone, job.ends_at) if job.cron else None,
+        start_date=job.starts_at,
+        catchup=True,
+        max_active_runs=4,
+        is_paused_upon_creation=False,  # adding a file is adding a job; a paused one would silently never run
+        default_args={"owner": job.owner or "plantao", **RETRIES},
+        tags={"plantao", job.score.model},
+        params=FORM,
+    ) as dag:
+        predictions = Asset(name=f"{job.load.connection}/{job.load.table}", uri=f"plantao://{job.load.connection}/{job.load.table}")
+
+        @task(pool=job.extract.connection, outlets=[predictions])
+        def score() -> list[dict[str, Any]]:
+            """Extract, validate, score and load the rows of the window, once each."""
+            return job_tasks.score(job, get_current_context())
+
+        @task
+        def measure(scored: list[dict[str, Any]]) -> int:
+            """Write down how many rows there were, what they scored on average, and how many gaps they had."""
+            return job_tasks.measure(job, scored)
+
+        measure(score())
+    return dag
+
+
+def red_dag(name: str, error: JobFileError) -> DAG:
+    """Return the DAG that stands in for a broken job file: it fails, naming the mistakes."""
+    dag_id = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in name)
+    with DAG(
+        dag_id,
+        description=f"BROKEN JOB FILE: {len(error.complaints)} mistakes",
+        doc_md=f"The job file has mistakes, so this job does not run:\n\n```\n{error}\n```",
+        schedule="@hourly",
+        start_date=datetime(2013, 1, 1, tzinfo=UTC),
+        catchup=False,
+        tags={"plantao", "broken"},
+    ) as dag:
+
+        @task(retries=0)
+        def job_file_is_broken() -> None:
+            """Name the mistakes in the job file."""
+            raise error
+
+        job_file_is_broken()
+    return dag
+
+
+def documentation(job: Job) -> str:
+    """Return what a person finds under "Details" in the Airflow UI."""
+    source = job.extract.table or job.extract.query_file or "a query"
+    return f"""\
+{job.description}
+
+| | |
+|---|---|
+| source | `{source}` on connection `{job.extract.connection}`, key `{", ".join(job.extract.key)}` |
+| window | {job.schedule}, {job.timezone}, by `{job.extract.timestamp}`; late rows are looked for {job.extract.late_rows} back |
+| model | `{job.score.model}` |
+| predictions | `{job.load.table}` on connection `{job.load.connection}` |
+| owner | {job.owner or "nobody is named"} |
+
+**To score a past period**, choose *Trigger*, then *Data Interval: specify manually*, or use *Backfill*. Rows that have a
+prediction are left alone, so running anything again does no harm. **When a run is red**, its task log ends with what
+happened, whether anything was written, and what to do next; the same sentence stands in `plantao.runs.error`.
+"""
+
+
+# A task's process parses this file again, and needs only its own DAG.
+only = get_parsing_context().dag_id
+for name, found in read_folder(settings.read().jobs).items():
+    if only is None or only == name or not isinstance(found, Job):
+        globals()[name] = scoring_dag(found) if isinstance(found, Job) else red_dag(name, found)

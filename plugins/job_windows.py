@@ -1,0 +1,53 @@
+"""The timetable of a job: windows between two ticks of its cron, none of them scheduled after the job's end.
+
+A DAG's own `end_date` would not do: Airflow then also leaves the tasks of a manual run or a backfill after that date
+standing for ever, without a word.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.plugins_manager import AirflowPlugin
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+if TYPE_CHECKING:
+    from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
+
+
+class JobTimetable(CronDataIntervalTimetable):
+    """Contiguous data intervals of a cron expression in a time zone, until `ends`."""
+
+    def __init__(self, cron: str, timezone: Any, ends: datetime | None = None) -> None:
+        super().__init__(cron, timezone=timezone)
+        self.ends = ends
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what Airflow keeps of the timetable in its database."""
+        return {**super().serialize(), "ends": self.ends and self.ends.isoformat()}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> JobTimetable:
+        """Return the timetable that `serialize` described."""
+        base = CronDataIntervalTimetable.deserialize(data)
+        ends = datetime.fromisoformat(data["ends"]) if data.get("ends") else None
+        return cls(base._expression, base._timezone, ends)  # noqa: SLF001 - the class keeps them nowhere else
+
+    def next_dagrun_info(
+        self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
+    ) -> DagRunInfo | None:
+        """Return the next window to schedule. A backfill, which brings a last date of its own, may go beyond `ends`."""
+        info = super().next_dagrun_info(
+            last_automated_data_interval=last_automated_data_interval, restriction=restriction
+        )
+        if info is None or self.ends is None or restriction.latest is not None:
+            return info
+        return info if info.data_interval.end <= self.ends else None
+
+
+class JobWindowsPlugin(AirflowPlugin):
+    """Makes the timetable known to Airflow."""
+
+    name = "plantao_job_windows"
+    timetables = (JobTimetable,)
