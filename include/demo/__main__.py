@@ -1,50 +1,105 @@
-"""`python -m demo`: prepare the demo's client and models, or move its clock."""
+"""`python -m demo`: what `make demo`, `make up` and `make down` call."""
 
 from __future__ import annotations
 
 import io
 import sys
+import time
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import joblib
 import psycopg2
 import typer
 
-from demo import client_data
+from demo import client_data, summary
+from demo.stack import Stack
 from demo.train import RECIPES, TRAINING, train
-from plantao import database, place
-from plantao.errors import PlantaoError
+from plantao import database, embedded, place
+from plantao.errors import DatabaseUnavailable, PlantaoError
 from plantao.extract.read import read_frame
+from plantao.job import Job
+from plantao.job_file import read_folder
 from plantao.schema.migrate import upgrade
 from plantao.score import model_store
 from plantao.score.register import enter, register
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The demo's client and its models.")
+if TYPE_CHECKING:
+    from plantao.place import Place
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The demo: a client, its models, and Airflow.")
+PATIENCE_SECONDS = 600
 
 
 @app.command()
 def prepare() -> None:
-    """Start the embedded database, fill the client's tables, and train and register the models; once each."""
+    """Start the embedded database, fill the client's tables, train and register the models; each only once."""
+    _prepare(place.from_environment())
+
+
+@app.command()
+def run() -> None:
+    """Prepare, let Airflow's scheduler score every window that is owed, print what came of it, stop Airflow."""
     here = place.from_environment()
-    place.start_default(here.settings)
-    address = here.address("client_db")
+    _prepare(here)
+    stack = Stack(here.settings)
+    started = _start(stack)
+    try:
+        _wait_for_airflow(stack, here)
+    finally:
+        if started:
+            _say("stopping Airflow; the database goes on")
+            stack.stop()
+    summary.show(here, _jobs(here))
+
+
+@app.command()
+def up() -> None:
+    """Prepare, start Airflow and leave it running."""
+    here = place.from_environment()
+    _prepare(here)
+    stack = Stack(here.settings)
+    _start(stack)
+    typer.echo(f"\nAirflow:  {stack.url}\nlogin:    admin\npassword: {stack.facts['password']}\n\n`make down` ends it.")
+
+
+@app.command()
+def down() -> None:
+    """Stop Airflow and the embedded database."""
+    here = place.from_environment()
+    typer.echo("Airflow is stopped" if Stack(here.settings).stop() else "Airflow was not running")
+    server = embedded.Server(here.settings.state)
+    typer.echo("the database is stopped" if embedded.stop(server) else "the database was not running")
+
+
+@app.command()
+def clock(moment: str) -> None:
+    """Move the demo's present to MOMENT; arrivals up to then can be seen."""
+    address = place.from_environment().address(place.DEFAULT_CONNECTION)
     with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
-        if client_data.is_filled(connection):
-            _say("the client's tables are filled")
-        else:
-            _say("filling the client's tables with 336,776 flights")
+        client_data.set_clock(connection, moment)
+
+
+def _prepare(here: Place) -> None:
+    place.start_default(here.settings)
+    address = here.address(place.DEFAULT_CONNECTION)
+    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+        if not client_data.is_filled(connection):
+            _say("filling the client's database with the 336,776 flights of 2013")
             client_data.fill(connection)
-    with database.session(address, here.settings.schema) as session:
-        upgrade(session, here.settings.schema)
+        with database.session(address, here.settings.schema) as session:
+            upgrade(session, here.settings.schema)
         for recipe in RECIPES:
             there = model_store.versions(here.settings.model_store, recipe.model)
             if there:
                 manifest = model_store.read_manifest(here.settings.model_store, recipe.model, there[0])
-                enter(manifest, here, ["client_db"])
-                _say(f"model {manifest.name} is registered")
+                enter(manifest, here, [place.DEFAULT_CONNECTION])
                 continue
             _say(f"training {recipe.model} on January to March")
-            with database.snapshot(address) as snapshot:
+            with (
+                database.session(address, here.settings.schema) as session,
+                database.snapshot(address) as snapshot,
+            ):
                 frame = read_frame(snapshot, session, recipe.query)
             model, metrics = train(recipe, frame)
             content = io.BytesIO()
@@ -53,19 +108,54 @@ def prepare() -> None:
             manifest, _ = register(
                 content.getvalue(), frame, here, name=recipe.model, metrics=metrics, training=training
             )
-            _say(f"registered {manifest.name}, on unseen March: {metrics}")
+            _say(f"registered {manifest.name}; on unseen March: {metrics}")
+        client_data.set_clock(connection, "2013-04-15")
 
 
-@app.command()
-def clock(moment: str) -> None:
-    """Move the demo's present to MOMENT; arrivals up to then can be seen."""
-    address = place.from_environment().address("client_db")
-    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
-        client_data.set_clock(connection, moment)
+def _start(stack: Stack) -> bool:
+    _say("starting Airflow: api-server, scheduler, dag-processor, triggerer")
+    began = time.monotonic()
+    started = stack.start()
+    _say(f"Airflow is healthy after {time.monotonic() - began:.0f} s" if started else "Airflow runs already")
+    return started
+
+
+def _wait_for_airflow(stack: Stack, here: Place) -> None:
+    """Return when Airflow has finished a run for every window of every job that has a schedule."""
+    jobs, shown, began = _jobs(here), set[str](), time.monotonic()
+    expected = {job.name: len(summary.windows(job)) for job in jobs}
+    finished = dict.fromkeys(expected, 0)
+    _say(f"Airflow's scheduler scores {', '.join(f'{n} windows of {name}' for name, n in expected.items())}")
+    while any(finished[name] < count for name, count in expected.items()):
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            message = f"Airflow did not finish in {PATIENCE_SECONDS} s: {finished} of {expected} runs."
+            raise DatabaseUnavailable(message, f"look at {stack.url} after `make up`, or read the logs in {stack.home}")
+        for name in expected:
+            query = f"dags/{name}/dagRuns?run_type=scheduled&limit=100&order_by=run_after"
+            try:
+                runs = stack.ask(query)["dag_runs"]
+            except OSError:  # the DAG is not known yet
+                continue
+            if failed := [run["dag_run_id"] for run in runs if run["state"] == "failed"]:
+                message = f"the run {failed[0]} of {name} failed."
+                raise DatabaseUnavailable(message, f"read its log under {stack.home / 'logs'}")
+            done = [run["dag_run_id"] for run in runs if run["state"] == "success"]
+            finished[name] = len(done)
+            for run_id in done:
+                if f"{name} {run_id}" not in shown:
+                    shown.add(f"{name} {run_id}")
+                    _say(f"  {name:<16} {run_id}")
+        time.sleep(1)
+    _say(f"all windows are scored and measured, {time.monotonic() - began:.0f} s after Airflow was healthy")
+
+
+def _jobs(here: Place) -> list[Job]:
+    return [job for job in read_folder(here.settings.jobs).values() if isinstance(job, Job) and job.cron]
 
 
 def _say(text: str) -> None:
-    print(f"demo: {text}", flush=True)  # noqa: T201 - a command's output
+    typer.echo(f"demo: {text}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

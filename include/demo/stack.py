@@ -19,7 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
+
+import psutil
 
 from plantao import embedded
 from plantao.errors import DatabaseUnavailable
@@ -164,6 +166,19 @@ class Stack:
         message = f"Airflow did not become healthy ({f'{gone} ended' if gone else health or 'no answer'})."
         raise DatabaseUnavailable(message, f"read the logs in {self.home}")
 
+    def ask(self, path: str, body: dict[str, Any] | None = None, method: str = "GET") -> Any:
+        """Return Airflow's answer to a call of its REST API."""
+        login = {"username": "admin", "password": self.facts["password"]}
+        token = self._call("/auth/token", login, "POST", {})["access_token"]
+        return self._call(f"/api/v2/{path}", body, method, {"Authorization": f"Bearer {token}"})
+
+    def _call(self, path: str, body: dict[str, Any] | None, method: str, headers: dict[str, str]) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **headers}
+        request = Request(self.url + path, content, headers, method=method)  # noqa: S310 - an address made here
+        with urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.load(answer)
+
     def stop(self) -> bool:
         """Stop every process that `start` started; whether there was one."""
         groups = set(self.parts.values())
@@ -210,10 +225,13 @@ def free_port(wanted: int) -> int:
     return wanted
 
 
-def process_start(pid: int) -> str:
-    """Return when a process was started, as a word: with the number it names a process that may be gone by now."""
-    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return done.stdout.strip().replace(" ", "_")
+def process_start(pid: int) -> float | None:
+    """Return when a process was started; with its number that names a process which may be gone by now."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return process.create_time()
+    return None
 
 
 def group_is_alive(group: int) -> bool:

@@ -55,8 +55,6 @@ def cell(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S%z")
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, int):
-        return f"{value:,}"
     return str(value)
 
 
