@@ -28,7 +28,7 @@ from plantao.errors import DatabaseUnavailable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-USER = "plantao"
+USER = "postgres"
 # A socket's whole path must fit into 107 bytes; PostgreSQL adds "/.s.PGSQL.5432.lock".
 LONGEST_SOCKET_FOLDER = 85
 SETTINGS = (

@@ -300,12 +300,13 @@ def select_duplicate_keys(source: Source, condition: Composable) -> Composed:
     )
 
 
-def edited_before(source: Source, window: Window, ranges: Sequence[Window], late_rows: timedelta) -> Composable:
+def edited_before(source: Source, window: Window, ranges: Sequence[Window]) -> Composable:
     """Return the condition for rows of earlier windows that were edited about the time of `window`.
 
     `ranges` are those the run reads anyway. Each edit is met by the run whose window saw it happen, and by the
-    runs within `late_rows` after it, since an edit can be committed late like any other row.
+    runs within the job's `late_rows` after it, since an edit can be committed late like any other row.
     """
+    late_rows = source.job.extract.late_rows
     since = window.start - late_rows if window.start - BEGINNING > late_rows else BEGINNING
     return _all(
         [

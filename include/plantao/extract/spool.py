@@ -58,11 +58,18 @@ class Spool:
         with self._changed:
             self._complete, self._error = True, error
             self._changed.notify()
+            self._release()
 
     def abandon(self) -> None:
-        """Say that no more batches are wanted."""
+        """Say that no more batches are wanted, or that all of them were taken."""
         with self._changed:
             self._abandoned = True
+            self._release()
+
+    def _release(self) -> None:
+        if self._complete and self._abandoned and self._file is not None:
+            self._file.close()
+            self._file = None
 
     def batches(self, patience: float) -> Iterator[pa.RecordBatch]:
         """Yield the batches until the last one, or raise what stopped the reader.

@@ -72,8 +72,8 @@ def _to_series(array: pa.Array, column: Column) -> pd.Series[Any]:
     if column.kind in {"integer", "boolean"} and array.null_count:
         return pd.Series(array.to_pylist(), dtype=dtype)  # through NumPy a NULL would make the numbers floats
     if column.kind in {"float", "integer", "boolean"}:
-        return pd.Series(array.to_numpy(zero_copy_only=False), copy=False).astype(dtype, copy=False)
-    return array.to_pandas().astype(dtype, copy=False)
+        return pd.Series(array.to_numpy(zero_copy_only=False), copy=False).astype(dtype)
+    return array.to_pandas().astype(dtype)
 
 
 # --- asking the model ------------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""A real PostgreSQL for the session, a fresh client for every test that asks, and a world to act in."""
+
+from __future__ import annotations
+
+import os
+
+# Nothing of the machine's own set-up may reach a test.
+for _name in [name for name in os.environ if name.startswith(("PLANTAO_", "AIRFLOW"))]:
+    del os.environ[_name]
+
+from typing import TYPE_CHECKING
+
+import pytest
+from world import World
+
+from plantao import database, embedded
+from plantao.schema.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[embedded.Server]:
+    """The embedded PostgreSQL, with a template that has the ledger in it."""
+    state: Path = tmp_path_factory.mktemp("state")
+    found = embedded.Server(state)
+    embedded.start(found, databases=("template_client",))
+    with database.session(found.address("client_db", "template_client"), "plantao") as connection:
+        upgrade(connection, "plantao")
+    yield found
+    embedded.stop(found)
+
+
+@pytest.fixture
+def world(server, tmp_path) -> Iterator[World]:
+    """A client with an empty database, a folder for job files and an empty model store."""
+    with World.create(server, tmp_path) as created:
+        yield created
+
+
+@pytest.fixture
+def two_databases(server, tmp_path) -> Iterator[World]:
+    """The same, but predictions and ledger go to another database, `results_db`."""
+    with World.create(server, tmp_path, results="results_db") as created:
+        yield created

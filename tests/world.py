@@ -1,0 +1,218 @@
+"""A small client to test against: sensors that report readings, and a model that finds the bad ones."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import psycopg2
+from psycopg2.extras import execute_values
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from plantao import job_file, run
+from plantao.database import dsn
+from plantao.extract.window import Window
+from plantao.place import Place
+from plantao.score.register import register
+from plantao.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from plantao import embedded
+    from plantao.address import Address
+    from plantao.job import Job
+    from plantao.score.manifest import Manifest
+
+APRIL = datetime(2013, 4, 1, tzinfo=UTC)
+_numbers = itertools.count()
+
+JOB = """
+description = "Will this reading be bad?"
+schedule = "daily"
+starts   = 2013-04-01
+
+[extract]
+table     = "public.readings"
+key       = ["id"]
+timestamp = "at"
+late_rows = "3 days"
+
+[score]
+model = "bad_reading"
+
+[load]
+table = "predictions.bad_reading"
+"""
+
+TABLE = """
+create table public.readings (
+  id bigint primary key, at timestamptz not null, x double precision, y double precision, city text,
+  edited_at timestamptz not null default '2013-01-01Z')
+"""
+
+
+def day(number: int) -> Window:
+    """Return the window of a day of April 2013."""
+    start = APRIL + timedelta(days=number - 1)
+    return Window(start, start + timedelta(days=1))
+
+
+def training_frame(rows: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Return readings whose label depends on x and on the city; y has gaps."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=rows), rng.normal(size=rows)
+    y[::17] = np.nan
+    city = rng.choice(["Porto", "São Paulo", "Recife"], size=rows)
+    bad = x + 0.5 * (city == "Recife") + rng.normal(scale=0.3, size=rows) > 0.4
+    return pd.DataFrame({"x": x, "y": y, "city": city, "bad": bad, "amount": 3 * x + 10})
+
+
+def preparation(*, strict: bool = False) -> Any:
+    """Return the preprocessing; `strict` raises for a city it has not seen."""
+    encode = OneHotEncoder(handle_unknown="error" if strict else "ignore")
+    return make_column_transformer((encode, ["city"]), (SimpleImputer(), ["x", "y"]))
+
+
+def classifier(frame: pd.DataFrame, label: str = "bad", *, strict: bool = False) -> Any:
+    """Return a pipeline fitted on the frame."""
+    return make_pipeline(preparation(strict=strict), LogisticRegression()).fit(frame[["x", "y", "city"]], frame[label])
+
+
+def regressor(frame: pd.DataFrame) -> Any:
+    """Return a regression pipeline fitted on the frame."""
+    return make_pipeline(preparation(), LinearRegression()).fit(frame[["x", "y", "city"]], frame["amount"])
+
+
+@dataclass
+class World:
+    """The client's database, the job files and the model store of one test."""
+
+    server: embedded.Server
+    folder: Path
+    databases: dict[str, str]
+    home_of_results: str
+    _open: list[Any] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def create(cls, server: embedded.Server, folder: Path, results: str = "client_db") -> Iterator[World]:
+        """Make the databases, and remove them afterwards."""
+        names = {name: f"test_{next(_numbers)}_{name}" for name in {"client_db", results}}
+        (folder / "jobs").mkdir()
+        with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
+            admin.autocommit = True
+            for name in names.values():
+                admin.cursor().execute(f"create database {name} template template_client strategy file_copy")
+            world = cls(server, folder, names, results)
+            try:
+                yield world
+            finally:
+                for connection in world._open:
+                    connection.close()
+                for name in names.values():
+                    admin.cursor().execute(f"drop database {name} with (force)")
+
+    @property
+    def place(self) -> Place:
+        settings = Settings(self.folder, self.folder / "jobs", str(self.folder / "models"), "plantao", threads=1)
+        return Place(settings, self.address)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which a process of its own works in this world."""
+        urls = {f"AIRFLOW_CONN_{name.upper()}": self.address(name).url() for name in self.databases}
+        return {"PLANTAO_HOME": str(self.folder), "PLANTAO_JOBS": str(self.folder / "jobs"),
+                "PLANTAO_MODEL_STORE": str(self.folder / "models"), **urls}  # fmt: skip
+
+    def address(self, name: str) -> Address:
+        return self.server.address(name, self.databases[name])
+
+    # --- the client and the results ---------------------------------------------------------------------------------
+
+    def connect(self, name: str = "client_db") -> Any:
+        """Return a connection of the test's own, closed at its end."""
+        connection = psycopg2.connect(dsn(self.address(name), "tests"))
+        self._open.append(connection)
+        return connection
+
+    def sql(self, statement: str, values: Any = None, at: str = "client_db") -> list[tuple[Any, ...]]:
+        """Run a statement and commit; return its rows, if it has any."""
+        with contextlib.closing(psycopg2.connect(dsn(self.address(at), "tests"))) as connection:
+            with connection, connection.cursor() as cursor:
+                cursor.execute("set time zone 'UTC'")
+                cursor.execute(statement, values)
+                return cursor.fetchall() if cursor.description else []
+
+    def results(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
+        """Run a statement where predictions and ledger are."""
+        return self.sql(statement, values, at=self.home_of_results)
+
+    def fill(self, days: int = 5, per_day: int = 20) -> None:
+        """Create the table of readings, with the same number on every day."""
+        self.sql(TABLE)
+        for number in range(1, days + 1):
+            self.insert(number, [number * 1000 + i for i in range(per_day)])
+
+    def insert(self, number: int, ids: list[int], **columns: Any) -> None:
+        """Insert readings on a day of April, spread over it."""
+        rng = np.random.default_rng(ids)
+        others = [name for name in columns if name not in {"x", "y", "city"}]
+        rows = []
+        for place, key in enumerate(ids):
+            row = {"x": rng.normal(), "y": rng.normal(), "city": ["Porto", "Recife"][key % 2], **columns}
+            moment = day(number).start + timedelta(hours=24 * place / len(ids))
+            rows.append((key, moment, *(float(v) if isinstance(v, float) else v for v in row.values())))
+        names = ", ".join(["id", "at", "x", "y", "city", *others])
+        with contextlib.closing(psycopg2.connect(dsn(self.address("client_db"), "tests"))) as connection:
+            with connection, connection.cursor() as cursor:
+                execute_values(cursor, f"insert into public.readings ({names}) values %s", rows)
+
+    # --- jobs, models, runs ------------------------------------------------------------------------------------------
+
+    def job(self, text: str = JOB, name: str = "bad_reading") -> Job:
+        """Write a job file and read it."""
+        if self.home_of_results != "client_db" and "connection" not in text:
+            text = text.replace("[load]", f'[load]\nconnection = "{self.home_of_results}"')
+        path = self.folder / "jobs" / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        return job_file.read_file(path)
+
+    def register(self, model: Any = None, frame: pd.DataFrame | None = None, name: str = "bad_reading") -> Manifest:
+        """Register a model, by default the classifier."""
+        frame = training_frame() if frame is None else frame
+        content = io.BytesIO()
+        joblib.dump(classifier(frame) if model is None else model, content)
+        connections = [self.home_of_results]
+        return register(content.getvalue(), frame, self.place, name=name, connections=connections)[0]
+
+    def score(self, job: Job, window: Window, **request: Any) -> run.Report:
+        """Run one attempt."""
+        return run.score_window(run.Request(job, window, **request), self.place)
+
+    def ready(self, text: str = JOB, **fill: int) -> Job:
+        """Fill the client, register the classifier and return the job."""
+        self.fill(**fill)
+        self.register()
+        return self.job(text)
+
+    def predictions(self, columns: str = "id, prediction, score, run_id") -> list[tuple[Any, ...]]:
+        """Return the prediction table, sorted."""
+        return self.results(f"select {columns} from predictions.bad_reading order by 1")
+
+    def attempts(self, columns: str = "status, rows_read, rows_scored, rows_rejected, rows_already_scored") -> list[Any]:
+        """Return the ledger, oldest attempt first."""
+        return self.results(f"select {columns} from plantao.runs order by run_id")
