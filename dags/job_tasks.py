@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
     from plantao.address import Address
     from plantao.extract.window import Window
     from plantao.job import Job
@@ -78,6 +79,7 @@ def _address(name: str) -> Address:
     """Look the connection up where Airflow does, its secrets backend included, then where the command line does."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
+
     from plantao import address, place, settings
 
     try:

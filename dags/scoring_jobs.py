@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import job_tasks
 from airflow.sdk import (
     DAG,
     Asset,
@@ -21,6 +20,8 @@ from airflow.sdk import (
     get_parsing_context,
     task,
 )
+
+import job_tasks
 from job_windows import JobTimetable
 from plantao import settings
 from plantao.errors import JobFileError, PlantaoError
@@ -75,7 +76,9 @@ def scoring_dag(job: Job) -> DAG:
         tags={"plantao", job.score.model},
         params=FORM,
     ) as dag:
-        predictions = Asset(name=f"{job.load.connection}/{job.load.table}", uri=f"plantao://{job.load.connection}/{job.load.table}")
+        predictions = Asset(
+            name=f"{job.load.connection}/{job.load.table}", uri=f"plantao://{job.load.connection}/{job.load.table}"
+        )
 
         @task(pool=job.extract.connection, outlets=[predictions])
         def score() -> list[dict[str, Any]]:
@@ -122,13 +125,14 @@ def documentation(job: Job) -> str:
 | | |
 |---|---|
 | source | `{source}` on connection `{job.extract.connection}`, key `{", ".join(job.extract.key)}` |
-| window | {job.schedule}, {job.timezone}, by `{job.extract.timestamp}`; late rows are looked for {job.extract.late_rows} back |
+| window | {job.schedule}, {job.timezone}, by `{job.extract.timestamp}` |
+| late rows | looked for {job.extract.late_rows} back |
 | model | `{job.score.model}` |
 | predictions | `{job.load.table}` on connection `{job.load.connection}` |
 | owner | {job.owner or "nobody is named"} |
 
-**To score a past period**, choose *Trigger*, then *Data Interval: specify manually*, or use *Backfill*. Rows that have a
-prediction are left alone, so running anything again does no harm. **When a run is red**, its task log ends with what
+**To score a past period**, choose *Trigger*, then *Data Interval: specify manually*, or use *Backfill*. Rows that have
+a prediction are left alone, so running anything again does no harm. **When a run is red**, its task log ends with what
 happened, whether anything was written, and what to do next; the same sentence stands in `plantao.runs.error`.
 """
 

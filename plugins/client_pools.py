@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from airflow import settings
 from airflow.listeners import hookimpl
 from airflow.models.pool import Pool
 from airflow.models.taskinstance import TaskInstance
 from airflow.plugins_manager import AirflowPlugin
 from sqlalchemy import insert, select
+
+from airflow import settings
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun

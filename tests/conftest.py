@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-
-# Nothing of the machine's own set-up may reach a test.
-for _name in [name for name in os.environ if name.startswith(("PLANTAO_", "AIRFLOW"))]:
-    del os.environ[_name]
-
 from typing import TYPE_CHECKING
 
 import pytest
-from world import World
 
 from plantao import database, embedded
 from plantao.schema.migrate import upgrade
+from world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_configure() -> None:
+    """Keep the machine's own set-up away from the tests."""
+    for name in [name for name in os.environ if name.startswith(("PLANTAO_", "AIRFLOW"))]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

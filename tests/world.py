@@ -116,7 +116,7 @@ class World:
         with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
             admin.autocommit = True
             for name in names.values():
-                admin.cursor().execute(f"create database {name} template template_client strategy file_copy")
+                admin.cursor().execute(f"create database {name} template template_client")
             world = cls(server, folder, names, results)
             try:
                 yield world
@@ -213,6 +213,8 @@ class World:
         """Return the prediction table, sorted."""
         return self.results(f"select {columns} from predictions.bad_reading order by 1")
 
-    def attempts(self, columns: str = "status, rows_read, rows_scored, rows_rejected, rows_already_scored") -> list[Any]:
+    def attempts(
+        self, columns: str = "status, rows_read, rows_scored, rows_rejected, rows_already_scored"
+    ) -> list[Any]:
         """Return the ledger, oldest attempt first."""
         return self.results(f"select {columns} from plantao.runs order by run_id")

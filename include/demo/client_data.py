@@ -70,7 +70,7 @@ def read_flights(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             "dest": raw["dest"],
             "distance": raw["distance"],
             "dep_hour": raw["hour"],
-            "day_of_week": departed.dt.tz_convert("America/New_York").dt.dayofweek + 1,
+            "day_of_week": departed.dt.tz_convert("America/New_York").dt.day_of_week + 1,
             "scheduled_minutes": (arrives - leaves) % 1440,
             "plane_year": raw["tailnum"].map(planes["year"]).astype("Int64"),
             "plane_seats": raw["tailnum"].map(planes["seats"]).astype("Int64"),

@@ -18,14 +18,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import psutil
 
 from plantao import embedded
 from plantao.errors import DatabaseUnavailable
-from plantao.settings import Settings
+
+if TYPE_CHECKING:
+    from plantao.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 180
@@ -157,8 +159,9 @@ class Stack:
         until = time.monotonic() + START_SECONDS
         health: dict[str, str] = {}
         while time.monotonic() < until and len(self.parts) == len(PARTS):
-            with contextlib.suppress(OSError, ValueError), urlopen(f"{self.url}/api/v2/monitor/health") as answer:
-                health = {name: part.get("status") for name, part in json.load(answer).items()}
+            with contextlib.suppress(OSError, ValueError):
+                found = self._call("/api/v2/monitor/health", None, "GET", {})
+                health = {name: part.get("status") for name, part in found.items()}
                 if all(health.get(name) == "healthy" for name in HEALTHY_PARTS):
                     return
             time.sleep(0.3)

@@ -43,14 +43,16 @@ def show(here: Place, jobs: Sequence[Job]) -> None:
 
         ledger = Identifier(here.settings.schema)
         columns = ("job", "window_start", "status", "rows_read", "rows_scored", "rows_already_scored", "model_version")
-        newest = SQL("select * from (select {} from {}.runs order by run_id desc limit 20) as r order by job, window_start")
+        newest = SQL(
+            "select * from (select {} from {}.runs order by run_id desc limit 20) as r order by job, window_start"
+        )
         names = SQL(", ").join(map(Identifier, columns))
         _table("The ledger: plantao.runs", columns, ask(newest.format(names, ledger)))
         for job in jobs:
             table = Identifier(*parse_table_name(job.load.table))
-            sample = SQL("select flight_id, source_timestamp, prediction, score, model_version, run_id from {} order by 1 limit 5")
             columns = ("flight_id", "source_timestamp", "prediction", "score", "model_version", "run_id")
-            _table(f"What the client reads: {job.load.table}", columns, ask(sample.format(table)))
+            sample = SQL("select {} from {} order by 1 limit 5").format(SQL(", ").join(map(Identifier, columns)), table)
+            _table(f"What the client reads: {job.load.table}", columns, ask(sample))
         lines = [_balance(job, ask) for job in jobs]
         columns = ("job", "windows", "source rows", "predictions", "distinct keys")
         _table("Every row once", columns, lines)

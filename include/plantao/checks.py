@@ -38,7 +38,9 @@ class Line:
 
 def check(place: Place, only: str | None = None) -> list[Line]:
     """Return the answers for every job, or for one. One that fails spares the questions that rest on it."""
-    jobs: dict[str, Any] = {only: read_job(place.settings.jobs, only)} if only else dict(read_folder(place.settings.jobs))
+    jobs: dict[str, Any] = (
+        {only: read_job(place.settings.jobs, only)} if only else dict(read_folder(place.settings.jobs))
+    )
     lines: list[Line] = []
     if not jobs:
         lines.append(Line("WARN", str(place.settings.jobs), "no job file is here", "add one, see docs/jobs.md"))
@@ -64,10 +66,9 @@ def _check_job(job: Job, place: Place) -> list[Line]:
 
     manifest: list[Manifest] = []
     if ask("target", lambda: _target(job, place)) and ask("model", lambda: _model(job, place, manifest)):
-        if manifest:
-            _, notes = environment_differences(manifest[0].environment, current_environment())
-            lines += [Line("WARN", f"{job.name}: environment", note, "golden rows agree") for note in notes]
-            ask("source", lambda: _source(job, place, manifest[0]))
+        _, notes = environment_differences(manifest[0].environment, current_environment())
+        lines += [Line("WARN", f"{job.name}: environment", note, "golden rows agree") for note in notes]
+        ask("source", lambda: _source(job, place, manifest[0]))
     return lines
 
 

@@ -124,13 +124,14 @@ def dsn(address: Address, application: str) -> str:
     """Return the connection string: fail fast when nobody answers, and notice a peer that vanished."""
     defaults = {
         "application_name": application[:63],
-        "connect_timeout": CONNECT_SECONDS,
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 60_000,
+        "connect_timeout": str(CONNECT_SECONDS),
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "60000",
     }
-    return psycopg2.extensions.make_dsn(**{**defaults, **address.parameters})
+    parameters: dict[str, Any] = {**defaults, **address.parameters}
+    return str(psycopg2.extensions.make_dsn(**parameters))
 
 
 @contextlib.contextmanager
@@ -298,9 +299,7 @@ def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snaps
     """
     import adbc_driver_postgresql.dbapi
 
-    connection = in_time(
-        2 * CONNECT_SECONDS, lambda: adbc_driver_postgresql.dbapi.connect(dsn(address, application))
-    )
+    connection = in_time(2 * CONNECT_SECONDS, lambda: adbc_driver_postgresql.dbapi.connect(dsn(address, application)))
     settings = (
         "set transaction isolation level repeatable read read only",
         "set local timezone = 'UTC'",

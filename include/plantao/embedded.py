@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plantao.address import Address, from_parts
 from plantao.errors import DatabaseUnavailable, UsageError
@@ -90,8 +90,8 @@ def start(server: Server, databases: Sequence[str] = ("client", "airflow")) -> b
         run = _Runner(server)
         if not (server.data / "PG_VERSION").exists():
             shutil.rmtree(server.data, ignore_errors=True)
-            options = ["-U", USER, "--no-locale", "-E", "UTF8", "--auth-local=trust", "--auth-host=reject"]
-            run("initdb", "-D", str(server.data), *options)
+            trust = ["--auth-local=trust", "--auth-host=reject"]
+            run("initdb", "-D", str(server.data), "-U", USER, "--no-locale", "-E", "UTF8", *trust)
         started = run.status("pg_ctl", "-D", str(server.data), "status") != 0
         if started:
             settings = " ".join(f'-c "{setting}"' for setting in SETTINGS)
@@ -194,7 +194,9 @@ class _Runner:
         # The server keeps the output open after pg_ctl has ended, so it goes to a file and not through a pipe.
         with tempfile.TemporaryFile("w+") as output:
             command = [*self.prefix, str(self.programs / program), *arguments]
-            plain = {} if self.account is None or self.prefix else {"user": self.account.pw_uid}
+            identity: dict[str, Any] = {}
+            if self.account is not None and not self.prefix:
+                identity = {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -203,9 +205,7 @@ class _Runner:
                 cwd="/",
                 check=False,
                 start_new_session=True,
-                group=self.account.pw_gid if plain and self.account else None,
-                extra_groups=[] if plain else None,
-                **plain,  # type: ignore[arg-type]
+                **identity,
             )
             output.seek(0)
             return subprocess.CompletedProcess(command, done.returncode, output.read(), "")

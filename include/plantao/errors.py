@@ -109,7 +109,7 @@ class ModelUnreadable(ModelRefused):
 
 
 class GoldenRowsDiffer(ModelRefused):
-    """The model answers the golden rows differently here than at registration. Its predictions cannot be trusted here."""
+    """The model answers the golden rows differently here than at registration. Its predictions cannot be trusted."""
 
 
 class ModelFailed(PlantaoError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from croniter import croniter
@@ -173,7 +173,6 @@ class Extract(Section):
     """The column that moves when a row is edited; needed for "rescore"."""
 
 
-
 class ColumnRule(Section):
     """A limit on one column, on top of the contract stored with the model."""
 
@@ -183,7 +182,6 @@ class ColumnRule(Section):
     """Whether a NULL may pass: false sets such rows aside; true lets them reach a model that never saw one."""
     values: tuple[str | int | bool, ...] | None = None
     """The only values that may pass."""
-
 
 
 class Validate(Section):
@@ -255,7 +253,6 @@ class Degraded(Section):
     of: Annotated[int, Field(ge=1)] | None = None
 
 
-
 class Alert(Section):
     """Who is told, where, and when."""
 
@@ -289,6 +286,10 @@ class Job(Section):
     _name: str = PrivateAttr(default="")
     _query: str | None = PrivateAttr(default=None)
 
+    def named(self, name: str, query: str | None) -> Self:
+        """Return the job once it knows its name and the text of its query; called by who has read the file."""
+        self._name, self._query = name, query
+        return self
 
     @property
     def name(self) -> str:
@@ -333,5 +334,3 @@ def localise(moment: date | datetime, zone: tzinfo) -> datetime:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job file, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Job.model_json_schema(by_alias=True)}
-
-

@@ -95,9 +95,7 @@ def parse(name: str, text: str, *, read_query: Callable[[str], str]) -> Job:
         complaints += [f"{file}, [extract] {line}" for line in _query_complaints(query)]
     if job is None or complaints:
         raise JobFileError(file, complaints)
-    job._name = name
-    job._query = None if query is None else query.strip().rstrip(";").rstrip()
-    return job
+    return job.named(name, None if query is None else query.strip().rstrip(";").rstrip())
 
 
 def _section(content: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
@@ -115,10 +113,28 @@ def _between_keys(content: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]
     It looks at the raw file, because pydantic compares keys only after each of them was right by itself, and
     then a person would need one round more.
     """
-    extract = _section(content, "extract")
-    sources = [name for name in ("table", "query", "query_file") if name in extract]
-    misspelt = any(difflib.get_close_matches(name, ("table", "query", "query_file"), cutoff=0.5) for name in extract)
-    if extract and (len(sources) > 1 or not misspelt):
+    yield from _between_keys_of_extract(_section(content, "extract"))
+    yield from _between_dates(content)
+    for name, rule in _section(content, "validate", "columns").items():
+        low, high = (rule.get("min"), rule.get("max")) if isinstance(rule, dict) else (None, None)
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+            yield (
+                ["validate", "columns", name, "min"],
+                f"found {low}, which is above max {high}; accepted is min <= max",
+            )
+    key = _section(content, "extract").get("key")
+    outcome_key = _section(content, "measure", "outcome").get("key")
+    if isinstance(outcome_key, list) and isinstance(key, list) and len(outcome_key) != len(key):
+        message = f"found {len(outcome_key)} columns; accepted is one for each of the {len(key)} in [extract] key"
+        yield ["measure", "outcome", "key"], message
+    yield from _between_keys_of_limits(_section(content, "alert").get("degraded"))
+
+
+def _between_keys_of_extract(extract: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
+    kinds = ("table", "query", "query_file")
+    sources = [name for name in kinds if name in extract]
+    misspelt = any(difflib.get_close_matches(name, kinds, cutoff=0.5) for name in extract if name not in kinds)
+    if extract and (len(sources) > 1 or (not sources and not misspelt)):
         found = f"found {' and '.join(sources)}" if sources else "missing"
         yield ["extract", "table"], f"{found}; accepted is exactly one of table, query, query_file"
     if extract.get("on_change") == "rescore" and "changed_at" not in extract:
@@ -130,28 +146,23 @@ def _between_keys(content: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]
             message = f"found {name!r}, a column of every prediction table; accepted is another name, given in a query"
             yield ["extract", "key"], message
 
+
+def _between_dates(content: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
     schedule, starts, ends = (content.get(name) for name in ("schedule", "starts", "ends"))
     if isinstance(schedule, str) and schedule != "on demand" and starts is None:
         yield ["starts"], f"missing; schedule = {schedule!r} needs the date of the first window"
     if isinstance(starts, date) and isinstance(ends, date) and localise(ends, UTC) <= localise(starts, UTC):
         yield ["ends"], f"found {ends}, which is not after starts {starts}; accepted is a later date"
 
-    for name, rule in _section(content, "validate", "columns").items():
-        low, high = (rule.get("min"), rule.get("max")) if isinstance(rule, dict) else (None, None)
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
-            yield ["validate", "columns", name, "min"], f"found {low}, which is above max {high}; accepted is min <= max"
 
-    outcome_key = _section(content, "measure", "outcome").get("key")
-    if isinstance(outcome_key, list) and isinstance(key, list) and len(outcome_key) != len(key):
-        message = f"found {len(outcome_key)} columns; accepted is one for each of the {len(key)} in [extract] key"
-        yield ["measure", "outcome", "key"], message
-
-    limits = _section(content, "alert").get("degraded")
+def _between_keys_of_limits(limits: object) -> Iterator[tuple[list[str], str]]:
     for place, limit in enumerate(limits if isinstance(limits, list) else []):
+        if not isinstance(limit, dict):
+            continue
         path = ["alert", "degraded", str(place)]
-        if isinstance(limit, dict) and ("below" in limit) == ("above" in limit):
+        if ("below" in limit) == ("above" in limit):
             yield [*path, "below"], "accepted is exactly one of below and above"
-        runs, of = (limit.get("runs", 1), limit.get("of")) if isinstance(limit, dict) else (1, None)
+        runs, of = limit.get("runs", 1), limit.get("of")
         if isinstance(runs, int) and isinstance(of, int) and of < runs:
             yield [*path, "of"], f"found {of}, fewer than runs = {runs}; accepted is of >= runs"
 

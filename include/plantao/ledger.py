@@ -135,11 +135,15 @@ def start(connection: Connection, job: Job, window: Window, version: int | None,
     )
     try:
         with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
-            connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), values)
+            connection.execute(
+                text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), values
+            )
             for rival in connection.execute(live, values).mappings().all():
                 _close_rival(connection, rival, origin)
             run_id: int = connection.execute(insert, values).scalar_one()
-            connection.execute(text("select pg_advisory_lock(hashtextextended('plantao.run ' || :run, 0))"), {"run": run_id})
+            connection.execute(
+                text("select pg_advisory_lock(hashtextextended('plantao.run ' || :run, 0))"), {"run": run_id}
+            )
     except NotInitialised as error:
         if database.sqlstate_of(error.__cause__ or error) in LOST_THE_RACE:
             raise _busy(job, window, "another process that started at the same time") from error
@@ -175,8 +179,12 @@ def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
 def name_version(connection: Connection, run_id: int, version: int) -> None:
     """Write down which model version the attempt uses."""
     with connection.begin():
-        _swap(connection, "update runs set model_version = :version where run_id = :run and status = 'running'",
-              run=run_id, version=version)
+        _swap(
+            connection,
+            "update runs set model_version = :version where run_id = :run and status = 'running'",
+            run=run_id,
+            version=version,
+        )
 
 
 def hold(connection: Connection, run_id: int) -> None:

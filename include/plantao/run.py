@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from plantao.database import Snapshot
     from plantao.extract.query import Source
     from plantao.extract.read import Extraction
+    from plantao.extract.spool import Spool
     from plantao.job import Job
     from plantao.ledger import Trigger
     from plantao.load.table import PredictionTable
@@ -123,6 +124,14 @@ def owed_windows(job: Job, place: Place) -> list[Window]:
     return owed(Schedule(job.cron, job.zone), job.starts_at, job.ends_at, done, now)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """A model version that has passed the gate on this machine."""
+
+    manifest: Manifest
+    model: Any
+
+
 # --- one attempt -----------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +148,8 @@ class _Attempt:
 
     def run(self) -> Report:
         with self.watch.step("score"):
-            manifest, model = self._verified_model()
+            version = self._verified_version()
+            manifest = version.manifest
         address = self.place.address(self.job.extract.connection)
         with self.watch.step("extract"), database.explained("extract", SourceRefused, f"connecting to {address}"):
             snapshot, close = database.open_snapshot(address, f"plantao/{self.job.name}/{self.run_id or 'dry run'}")
@@ -154,7 +164,7 @@ class _Attempt:
             stack.pop_all()  # from here on the thread that reads closes the snapshot
         profile = Profile(manifest.contract)
         try:
-            self._stream(read.read(snapshot, close, statement), extraction, manifest, model, profile, table)
+            self._stream(read.read(snapshot, close, statement), extraction, version, profile, table)
             counts = self._publish(extraction, source, table, profile, moment)
         except BaseException:
             if self.load is not None:
@@ -162,7 +172,7 @@ class _Attempt:
             raise
         return self._report(manifest, counts, profile)
 
-    def _verified_model(self) -> tuple[Manifest, Any]:
+    def _verified_version(self) -> Verified:
         """Return the version to score with, once it has passed the gate; no row was read by then."""
         from plantao.score import model_file, model_store, registry
 
@@ -177,7 +187,7 @@ class _Attempt:
         manifest = model_store.read_manifest(store, name, registered.version)
         content = model_store.read_bytes(store, manifest)
         with _bounded_threads(self.place.settings.threads):
-            return manifest, model_file.load(content, manifest, registered.sha256)
+            return Verified(manifest, model_file.load(content, manifest, registered.sha256))
 
     def _checked_source(self, snapshot: Snapshot, manifest: Manifest) -> Source:
         """Return the source, once its columns are those that the job and the model need."""
@@ -229,19 +239,14 @@ class _Attempt:
         rows = query.select_rows(source, self.request.window, extraction.branches, features)
         return database.quoted(self.connection, rows)
 
-    def _stream(  # noqa: PLR0913 - what meets in the middle of a run
-        self,
-        spool: read.Spool,
-        extraction: Extraction,
-        manifest: Manifest,
-        model: Any,
-        profile: Profile,
-        table: PredictionTable,
+    def _stream(
+        self, spool: Spool, extraction: Extraction, version: Verified, profile: Profile, table: PredictionTable
     ) -> None:
         """Score batch after batch while the next ones are read, and in a large window the last ones are loaded."""
         from plantao.score.batch import BatchScorer
 
-        scorer = BatchScorer(self.job, manifest, model, extraction.predicted, extraction.duplicates)
+        manifest = version.manifest
+        scorer = BatchScorer(self.job, manifest, version.model, extraction.predicted, extraction.duplicates)
         if self.run_id is not None:
             again = self.request.rescore or self.job.extract.on_change == "rescore"
             self.load = write.Load(
@@ -369,9 +374,7 @@ def _bounded_threads(limit: int) -> Any:
         yield
 
 
-def _record_failure(
-    request: Request, place: Place, connection: Connection, run_id: int, error: BaseException
-) -> None:
+def _record_failure(request: Request, place: Place, connection: Connection, run_id: int, error: BaseException) -> None:
     """Close the attempt as failed, over a new session if the old one is gone.
 
     When the database cannot be reached at all, the next attempt finds this one's session gone and closes it.
@@ -422,4 +425,3 @@ def _period(job: Job) -> float | None:
         return None
     windows = islice(Schedule(job.cron, job.zone).windows(job.starts_at, datetime.max.replace(tzinfo=UTC)), 13)
     return max((window.end - window.start).total_seconds() for window in windows)
-

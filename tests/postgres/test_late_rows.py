@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from world import JOB, day
 
 from plantao.extract.window import Window
+from world import JOB, day
 
 
 @pytest.fixture(params=["one database", "two databases"])
@@ -103,8 +103,8 @@ def test_composite_and_text_keys_are_compared_in_both_databases(client):
         " primary key (site, number))"
     )
     client.sql(
-        "insert into readings select 'ünï ' || i % 3, i, '2013-04-01Z'::timestamptz + i * interval '1 hour', i, 1, 'Porto'"
-        " from generate_series(0, 30) i"
+        "insert into readings select 'ünï ' || i % 3, i, '2013-04-01Z'::timestamptz + i * interval '1 hour', i, 1,"
+        " 'Porto' from generate_series(0, 30) i"
     )
     client.register()
     job = client.job(JOB.replace('["id"]', '["site", "number"]'))

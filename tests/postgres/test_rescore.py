@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from world import JOB, World, classifier, day, training_frame
 
 EDITS = JOB.replace('late_rows = "3 days"', 'late_rows = "3 days"\non_change = "rescore"\nchanged_at = "edited_at"')

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from world import APRIL, JOB, classifier, day, training_frame
 
 from plantao.extract.window import Window
+from world import APRIL, JOB, classifier, day, training_frame
 
 
 def test_every_row_of_the_window_is_scored_and_no_other(world):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plantao import database, ledger, place, run as runs
+from plantao import database, ledger, place
+from plantao import run as runs
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from plantao.place import Place
+
+STATUS_COLUMNS = ("job", "health", "last_window", "last_success_at", "rows_scored", "model_version", "windows_owed")
+ATTEMPT_COLUMNS = (
+    *("run_id", "status", "window", "trigger", "rows_read", "rows_scored", "rows_rejected"),
+    *("rows_already_scored", "rows_late", "finished_at"),
+)
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name: its file without .toml.")]
 FromOption = Annotated[
@@ -43,9 +50,7 @@ def run(
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
     window = _window(declared, start, end, here)
-    request = runs.Request(
-        declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run
-    )
+    request = runs.Request(declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run)
     report = _watched(f"scoring {job}, {window.shown(declared.zone)}", lambda: runs.score_window(request, here))
     if json_:
         show.as_json(report.as_dict())
@@ -74,7 +79,9 @@ def backfill(
     if dry_run:
         lines = [(w.shown(declared.zone), "done" if is_covered(w, covered) else "owed") for w in windows]
         if json_:
-            show.as_json([{"start": w.start, "end": w.end, "state": s} for w, (_, s) in zip(windows, lines, strict=True)])
+            show.as_json(
+                [{"start": w.start, "end": w.end, "state": s} for w, (_, s) in zip(windows, lines, strict=True)]
+            )
         else:
             show.table(f"{job}: windows of the period", ("window", "state"), lines)
         return
@@ -89,7 +96,9 @@ def backfill(
             show.as_json([report.as_dict() for report in reports])
         else:
             columns = ("window", "run", "status", "read", "scored", "rejected", "already scored", "late")
-            show.table(f"{job}: {len(reports)} of {len(windows)} windows done", columns, [_line(r, declared) for r in reports])
+            show.table(
+                f"{job}: {len(reports)} of {len(windows)} windows done", columns, [_line(r, declared) for r in reports]
+            )
 
 
 def measure(job: JobArgument, start: FromOption = None, end: ToOption = None, json_: show.JsonOption = False) -> None:
@@ -117,15 +126,13 @@ def status(
     if json_:
         show.as_json(states if job is None else states[0])
     else:
-        columns = ("job", "health", "last_window", "last_success_at", "rows_scored", "model_version", "windows_owed")
-        show.table("Status", columns, [[state.get(c) for c in columns] for state in states])
+        show.table("Status", STATUS_COLUMNS, [[state.get(column) for column in STATUS_COLUMNS] for state in states])
         for state in states:
             if state.get("error"):
                 typer.echo(f"{state['job']}: {state['error']}", err=True)
         if job is not None:
-            columns = ("run_id", "status", "window", "trigger", "rows_read", "rows_scored", "rows_rejected",
-                       "rows_already_scored", "rows_late", "finished_at")
-            show.table("Last attempts", columns, [[a[c] for c in columns] for a in states[0]["attempts"]])
+            attempts = states[0].get("attempts", [])
+            show.table("Last attempts", ATTEMPT_COLUMNS, [[line[c] for c in ATTEMPT_COLUMNS] for line in attempts])
     if any(state["health"] not in {"fine", "running", "waiting"} for state in states):
         raise typer.Exit(1)
 
@@ -241,7 +248,8 @@ class _progress:  # noqa: N801 - used as a function
     """A progress bar on a terminal; elsewhere the events of the runs are the progress."""
 
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.bar = what, total, None
+        self.what, self.total = what, total
+        self.bar: Any = None
 
     def __enter__(self) -> Callable[[], None]:
         if not sys.stderr.isatty():

@@ -204,9 +204,7 @@ def select_rows(
             *([SQL("{} as c").format(source.changed_at)] if source.edits_count else []),
             *(SQL("{} as {}").format(feature, Identifier(f"f{i}")) for i, feature in enumerate(features)),
         ]
-        return SQL("select {} from {} as s where {}").format(
-            SQL(", ").join(columns), source.relation, branch.condition
-        )
+        return SQL("select {} from {} as s where {}").format(SQL(", ").join(columns), source.relation, branch.condition)
 
     return SQL("\nunion all\n").join([branch_select(branch) for branch in branches])
 
@@ -237,7 +235,7 @@ def select_predictions_of(source: Source, keys: Sequence[Sequence[Any]]) -> Comp
 
 
 def _from_predictions(source: Source, condition: Composable) -> Composed:
-    columns = [
+    columns: list[Composable] = [
         SQL("p.{}::{} as {}").format(Identifier(name), SQL(KEY_TYPES[kind][1]), Identifier(f"k{i}"))
         for i, (name, kind) in enumerate(zip(source.job.extract.key, source.key_types, strict=True))
     ]

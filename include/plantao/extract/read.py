@@ -134,7 +134,6 @@ def plan(  # noqa: PLR0913 - two databases, and what is owed between them
 
 
 def _concatenated(tables: Sequence[pa.Table]) -> pa.Table:
-    import pandas as pd
     import pyarrow as pa
 
     return pa.concat_tables(tables)
@@ -245,4 +244,5 @@ def read_frame(snapshot: Snapshot, quoter: Connection, select: str) -> pd.DataFr
             for column in schema
         ]
         statement = SQL("select {} from {}").format(SQL(", ").join(columns), relation)
-        return snapshot.table(database.quoted(quoter, statement)).to_pandas()
+        frame: pd.DataFrame = snapshot.table(database.quoted(quoter, statement)).to_pandas()
+        return frame

@@ -107,7 +107,7 @@ class Schedule:
         local = moment.astimezone(self.zone)
         wall = local.replace(tzinfo=None)
         cron = croniter(self.cron, wall)
-        tick = cron.get_next(datetime) if direction > 0 else cron.get_prev(datetime)
+        tick: datetime = cron.get_next(datetime) if direction > 0 else cron.get_prev(datetime)
         if cron.expanded[1] == ["*"]:
             return moment.astimezone(UTC) + (tick - wall)
         return _from_wall_clock(tick, self.zone)

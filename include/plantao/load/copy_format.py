@@ -124,10 +124,10 @@ def column(kind: str, values: pa.Array | np.ndarray[Any, Any]) -> Fixed | Varyin
     """Return a column of the PostgreSQL type `kind` from an Arrow array, or from NumPy for numbers and labels."""
     if kind in {"text", "character varying"}:
         return _text(values if isinstance(values, pa.Array) else pa.array(values, pa.string()))
-    if kind == "uuid":
-        return _uuid(values)
     if isinstance(values, np.ndarray):
         return Fixed(values.astype(FIXED[kind], copy=False))
+    if kind == "uuid":
+        return _uuid(values)
     valid = None if values.null_count == 0 else values.is_valid().to_numpy(zero_copy_only=False)
     if kind == "timestamp with time zone":
         return Fixed((_integers(values, pa.int64()) - EPOCH_MICROSECONDS).astype(">i8"), valid)
@@ -144,7 +144,8 @@ def json_column(values: Sequence[object]) -> Varying:
 
 def _integers(values: pa.Array, kind: pa.DataType) -> np.ndarray[Any, Any]:
     plain = values.cast(kind)
-    return (plain.fill_null(0) if plain.null_count else plain).to_numpy()
+    numbers: np.ndarray[Any, Any] = (plain.fill_null(0) if plain.null_count else plain).to_numpy()
+    return numbers
 
 
 def _text(values: pa.Array) -> Varying:

@@ -101,9 +101,10 @@ def create(table: PredictionTable) -> list[Composed]:
     ]
     # BRIN: predictions arrive in the order of their windows, and a btree would cost a quarter of the load.
     for column in ("source_timestamp", "run_id"):
-        statements.append(
-            SQL("create index if not exists {} on {} using brin ({}) with (pages_per_range = 16, autosummarize = on)")
-            .format(_index(table, column), table.identifier, Identifier(column))
+        statements.append(  # noqa: PERF401 - three statements, one after the other
+            SQL(
+                "create index if not exists {} on {} using brin ({}) with (pages_per_range = 16, autosummarize = on)"
+            ).format(_index(table, column), table.identifier, Identifier(column))
         )
     statements.append(
         SQL("create index if not exists {} on {} ({})").format(
@@ -155,9 +156,7 @@ def move_to_history(table: PredictionTable, run_id: int) -> Composed:
     return SQL(
         "with old as (delete from {} as p using {} as n where {} returning {})"
         " insert into {} ({}, replaced_at, replaced_by_run) select old.*, now(), {} from old"
-    ).format(
-        table.identifier, Identifier(STAGE), same, old, table.history, table.column_names, SQL(str(int(run_id)))
-    )
+    ).format(table.identifier, Identifier(STAGE), same, old, table.history, table.column_names, SQL(str(int(run_id))))
 
 
 def resolve_rejects(table: PredictionTable, key_types: Sequence[str], job: str, run_id: int) -> Composed:

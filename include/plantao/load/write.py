@@ -65,7 +65,9 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
             raise TargetRefused(message, advice, "load")
         return False
     with database.explained("load", TargetRefused, f"creating {table.shown}"), connection.begin():
-        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.table ' || :t, 0))"), {"t": table.shown})
+        connection.execute(
+            text("select pg_advisory_xact_lock(hashtextextended('plantao.table ' || :t, 0))"), {"t": table.shown}
+        )
         if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": table.schema}).scalar():
             database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
         for statement in tables.create(table):
@@ -215,7 +217,7 @@ class Load:
             "in_control_group": batch.in_control_group,
         }
         constants = {"model_version": self.version, "run_id": self.run_id, "scored_at": self._scored_at}
-        columns = []
+        columns: list[copy_format.Fixed | copy_format.Varying] = []
         for name, kind in self.table.columns:
             if name == "scores" and batch.answers.scores is not None:
                 labels = [str(label) for label in self.output.classes]

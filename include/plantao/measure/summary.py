@@ -34,7 +34,9 @@ class Scored:
     mean_score: float | None
 
 
-def summarise(scored: Sequence[Scored], rejected: int, profiles: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Metric]:
+def summarise(
+    scored: Sequence[Scored], rejected: int, profiles: Sequence[tuple[int, Mapping[str, Any]]]
+) -> list[Metric]:
     """Return the metrics of a window.
 
     `scored` has one entry per version; `rejected` counts the open rejects of the window; `profiles` are those of the

@@ -18,7 +18,7 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
     """Return the GRANTs for two roles, to be run by the owner after `plantao init`."""
     ledger = _quoted(schema)
     lines = [
-        "-- Run this as the owner of the databases, after `plantao init`. Give the roles a LOGIN or members of your own.",
+        "-- Run this as the owner of the databases, after `plantao init`. Give the roles members of your own.",
         f"-- {SCORER}: reads the sources, writes predictions and the ledger, changes nothing of the client's.",
         f"-- {READER}: reads predictions, metrics and the status.",
         *(
@@ -48,8 +48,8 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
             f"grant usage, create on schema {place} to {SCORER};",
             f"grant usage on schema {place} to {READER};",
             f"alter default privileges for role {SCORER} in schema {place} grant select on tables to {READER};",
-            f"do $$ begin grant select on {place}.{_quoted(target)} to {READER};"
-            f" exception when undefined_table then null; end $$;",
+            f"do $$ begin grant select on {place}.{_quoted(target)} to {READER};",
+            "exception when undefined_table then null; end $$;",
         ]
     return "\n".join(lines)
 

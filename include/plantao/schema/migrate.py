@@ -31,7 +31,9 @@ def upgrade(connection: Connection, schema: str) -> list[str]:
         database.explained("", TargetRefused, f"creating the ledger in schema {schema}"),
         connection.begin(),
     ):
-        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.init ' || :s, 0))"), {"s": schema})
+        connection.execute(
+            text("select pg_advisory_xact_lock(hashtextextended('plantao.init ' || :s, 0))"), {"s": schema}
+        )
         if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": schema}).scalar():
             database.execute(connection, SQL("create schema {}").format(Identifier(schema)))
         connection.execute(

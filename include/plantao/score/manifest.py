@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from plantao.validate.contract import Contract  # noqa: TC001 - pydantic needs it when the class is made
+from plantao.validate.contract import Contract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,9 +93,7 @@ def current_environment() -> dict[str, str]:
     return found
 
 
-def environment_differences(
-    trained: Mapping[str, str], here: Mapping[str, str]
-) -> tuple[list[str], list[str]]:
+def environment_differences(trained: Mapping[str, str], here: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return what differs between two environments: (what forbids to run, what is only worth knowing).
 
     Another scikit-learn forbids, because it promises nothing about models of another version; about the rest

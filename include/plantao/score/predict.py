@@ -56,24 +56,25 @@ def arrow_type(column: Column) -> pa.DataType:
 
 def to_frame(features: Sequence[pa.Array], contract: Contract) -> pd.DataFrame:
     """Return the frame the model is given: the contract's columns, order and dtypes."""
-    series = {
-        column.name: _to_series(array, column) for column, array in zip(contract.columns, features, strict=True)
-    }
+    series = {column.name: _to_series(array, column) for column, array in zip(contract.columns, features, strict=True)}
     return pd.DataFrame(series, copy=False)
 
 
 def _to_series(array: pa.Array, column: Column) -> pd.Series[Any]:
-    dtype = column.dtype
+    dtype: Any = column.dtype
     if dtype == "category":
-        known = pd.Index(list(column.values or ()))
-        return pd.Series(pd.Categorical(array.to_pandas(), categories=known))
+        return pd.Series(pd.Categorical(array.to_pandas(), categories=pd.Index(list(column.categories or ()))))
+    values: Any
     if dtype == "object":
-        return pd.Series(np.array(array.to_pylist(), dtype=object), dtype=object)
-    if column.kind in {"integer", "boolean"} and array.null_count:
-        return pd.Series(array.to_pylist(), dtype=dtype)  # through NumPy a NULL would make the numbers floats
-    if column.kind in {"float", "integer", "boolean"}:
-        return pd.Series(array.to_numpy(zero_copy_only=False), copy=False).astype(dtype)
-    return array.to_pandas().astype(dtype)
+        values = np.array(array.to_pylist(), dtype=object)
+    elif column.kind in {"integer", "boolean"} and array.null_count:
+        values = array.to_pylist()  # through NumPy a NULL would make the numbers floats
+    elif column.kind in {"float", "integer", "boolean"}:
+        values = array.to_numpy(zero_copy_only=False)
+    else:
+        values = array.to_pandas()
+    series: pd.Series[Any] = pd.Series(values, dtype=dtype, copy=False)
+    return series
 
 
 # --- asking the model ------------------------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ def answers(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output, threshol
 
 def impossible(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Mark the rows whose answer cannot be right: not finite, or a probability outside [0, 1]."""
-    bad = ~np.isfinite(raw).all(axis=1)
+    bad: np.ndarray[Any, np.dtype[np.bool_]] = ~np.isfinite(raw).all(axis=1)
     if output.kind != "regression":
         bad |= ((raw < 0) | (raw > 1)).any(axis=1)
     return bad
@@ -125,10 +126,10 @@ def predict(
         start, end = pending.pop()
         try:
             part = probabilities(model, frame.iloc[start:end] if end - start < len(frame) else frame, output)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, the row at fault is to be found
+        except Exception as error:
             if end - start > 1:
                 middle = (start + end) // 2
-                pending += [(start, middle), (middle, end)]
+                pending += [(middle, end), (start, middle)]
                 continue
             rejects.append(Reject(start, "model_error", None, f"the model raised {type(error).__name__}"))
             if len(rejects) > FAILING_ROWS:

@@ -147,12 +147,12 @@ def _answers(model: Any, row: pd.DataFrame, column: Column, value: str | None, o
 def _column(series: pd.Series[Any]) -> Column:
     kind = _kind(series)
     known = series.dropna()
-    values = None
+    categories = None
     if isinstance(series.dtype, pd.CategoricalDtype):
-        values = tuple(v.item() if isinstance(v, np.generic) else v for v in series.cat.categories)
+        categories = tuple(v.item() if isinstance(v, np.generic) else v for v in series.cat.categories)
     elif kind == "text":
         distinct = sorted(known.unique())
-        values = tuple(distinct) if len(distinct) <= LISTED_VALUES else None
+        categories = tuple(distinct) if len(distinct) <= LISTED_VALUES else None
     numeric = kind in {"float", "integer"} and not isinstance(series.dtype, pd.CategoricalDtype)
     finite = known[np.isfinite(known.astype(float))] if numeric else known
     return Column(
@@ -161,7 +161,7 @@ def _column(series: pd.Series[Any]) -> Column:
         dtype=str(series.dtype),
         nullable=bool(series.isna().any()),
         accepts_null=False,
-        values=values,
+        categories=categories,
         min=float(finite.min()) if numeric and len(finite) else None,
         max=float(finite.max()) if numeric and len(finite) else None,
     )
@@ -186,7 +186,9 @@ def _kind(series: pd.Series[Any]) -> Kind:
     if len(held) == 1 and (found := by_type.get(next(iter(held)))) is not None:
         return found
     names = ", ".join(sorted(t.__name__ for t in held)) or "nothing"
-    message = f"column {series.name!r} of the training frame has dtype {dtype} and holds {names}, which is no input type."
+    message = (
+        f"column {series.name!r} of the training frame has dtype {dtype} and holds {names}, which is no input type."
+    )
     raise UsageError(message, "convert it to numbers, text, booleans, dates or timestamps before fitting")
 
 
@@ -201,8 +203,11 @@ def _golden_frame(inputs: pd.DataFrame) -> pd.DataFrame:
         if series.isna().any():
             places.add(int(series.isna().to_numpy().argmax()))
         if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
-            finite = series[np.isfinite(series.astype(float))]
-            places |= {int(finite.idxmin()), int(finite.idxmax())} if len(finite) else set()
+            values = series.to_numpy(dtype=float, na_value=np.nan)
+            finite = np.flatnonzero(np.isfinite(values))
+            places |= (
+                {int(finite[values[finite].argmin()]), int(finite[values[finite].argmax()])} if len(finite) else set()
+            )
     return inputs.iloc[sorted(places)[: 4 * GOLDEN_ROWS]]
 
 

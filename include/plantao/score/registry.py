@@ -61,7 +61,9 @@ def register(connection: Connection, manifest: Manifest, uri: str, who: str) -> 
         " where not exists (select from model_timeline where model = :model) returning entry_id"
     )
     with database.explained("", UsageError, f"registering {manifest.name}"), connection.begin():
-        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.models ' || :m, 0))"), {"m": manifest.model})
+        connection.execute(
+            text("select pg_advisory_xact_lock(hashtextextended('plantao.models ' || :m, 0))"), {"m": manifest.model}
+        )
         connection.execute(insert, values)
         known = text("select sha256 from models where model = :model and version = :version")
         if connection.execute(known, values).scalar_one() != manifest.sha256:

@@ -48,7 +48,7 @@ class Column(BaseModel):
     """Whether the model answers at all when there is a gap here."""
     accepts_unknown: bool = True
     """Text: whether the model answers for a value that the training frame did not have."""
-    values: tuple[str | int, ...] | None = None
+    categories: tuple[str | int, ...] | None = None
     """Text and categories: the values of the training frame, when they are few enough to list."""
     min: float | None = None
     max: float | None = None
@@ -90,7 +90,7 @@ def differences(contract: Contract, source_types: Mapping[str, str]) -> list[str
     unused = [name for name in source_types if contract.column(name) is None]
     for column in contract.columns:
         if column.name not in source_types:
-            near = difflib.get_close_matches(column.name, unused, n=1)
+            near = difflib.get_close_matches(column.name, unused, n=1) or [n for n in unused if column.name in n]
             hint = f" (there is {near[0]!r}: was it renamed?)" if near else ""
             problems.append(f"column {column.name!r} is missing{hint}")
         elif (problem := column.problem(source_types[column.name])) is not None:

@@ -117,8 +117,8 @@ def _column_faults(column: Column, array: pa.Array, rule: ColumnRule | None) -> 
         if rule.max is not None:
             above = pc.fill_null(pc.greater(array, pa.scalar(rule.max)), False)
             faults.append((_to_mask(above), "out_of_range", f"above {rule.max:g}"))
-    if column.values is not None and (not column.accepts_unknown or column.dtype == "category"):
-        faults.append((_unknown(array, column.values), "unknown_category", "a value the model was not trained on"))
+    if column.categories is not None and (not column.accepts_unknown or column.dtype == "category"):
+        faults.append((_unknown(array, column.categories), "unknown_category", "a value the model was not trained on"))
     if rule is not None and rule.values is not None:
         faults.append((_unknown(array, rule.values), "out_of_range", "not one of the values the job allows"))
     return faults
@@ -130,4 +130,5 @@ def _unknown(array: pa.Array, values: Sequence[object]) -> Mask:
 
 
 def _to_mask(array: pa.Array) -> Mask:
-    return array.to_numpy(zero_copy_only=False).astype(bool, copy=False)
+    mask: Mask = array.to_numpy(zero_copy_only=False).astype(bool, copy=False)
+    return mask
