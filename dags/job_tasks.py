@@ -27,12 +27,13 @@ TRIGGERS = {
 def score(job: Job, context: Context) -> list[dict[str, Any]]:
     """Score the run's window; a run that has none scores every window that the ledger owes."""
     from plantao import run
+    from plantao.attempt import Request
 
     here, params, dag_run = _place(), context["params"], context["dag_run"]
     given = _window(context)
     reports = []
     for window in [given] if given is not None else run.owed_windows(job, here):
-        request = run.Request(
+        request = Request(
             job,
             window,
             trigger=TRIGGERS.get(dag_run.run_type.value, "manual"),

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from plantao import job_file, run
+from plantao.attempt import Request
 from plantao.database import dsn
 from plantao.extract.window import Window
 from plantao.place import Place
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from plantao import embedded
     from plantao.address import Address
+    from plantao.attempt import Report
     from plantao.job import Job
     from plantao.score.manifest import Manifest
 
@@ -199,9 +201,9 @@ class World:
         connections = [self.home_of_results]
         return register(content.getvalue(), frame, self.place, name=name, connections=connections)[0]
 
-    def score(self, job: Job, window: Window, **request: Any) -> run.Report:
+    def score(self, job: Job, window: Window, **request: Any) -> Report:
         """Run one attempt."""
-        return run.score_window(run.Request(job, window, **request), self.place)
+        return run.score_window(Request(job, window, **request), self.place)
 
     def ready(self, text: str = JOB, **fill: int) -> Job:
         """Fill the client, register the classifier and return the job."""

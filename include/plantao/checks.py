@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from plantao import database
 from plantao.errors import PlantaoError, SourceChanged, SourceRefused
-from plantao.extract import query, read
+from plantao.extract import read
 from plantao.job import Job
 from plantao.job_file import read_folder, read_job
 from plantao.load import write
@@ -15,8 +15,7 @@ from plantao.load.table import mismatches, prediction_table
 from plantao.schema.migrate import require_current
 from plantao.score import model_file, model_store, registry
 from plantao.score.manifest import current_environment, environment_differences
-from plantao.validate.contract import differences
-from plantao.validate.verdict import rule_problems
+from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,9 +96,7 @@ def _source(job: Job, place: Place, manifest: Manifest) -> str:
         database.snapshot(address, "plantao/check") as snapshot,
     ):
         source = read.source_of(job, snapshot, session)
-        problems = query.missing_columns(job, source.types)
-        problems += differences(manifest.contract, source.types)
-        problems += rule_problems(job.validation.columns, manifest.contract)
+        problems = source_problems(job, source.types, manifest.contract)
         if not problems:
             table = prediction_table(job, source.key_types, manifest.output)
             found = write.find_table(session, table)

@@ -181,6 +181,7 @@ def test_the_ledger_may_live_in_a_schema_of_any_name(world):
     from dataclasses import replace
 
     from plantao import run
+    from plantao.attempt import Request
     from plantao.place import Place
     from plantao.schema.migrate import require_current, upgrade
     from plantao.score import register as registering
@@ -196,6 +197,6 @@ def test_the_ledger_may_live_in_a_schema_of_any_name(world):
 
     manifest = model_store.read_manifest(place.settings.model_store, "bad_reading", 1)
     registering.enter(manifest, place, ["client_db"])
-    assert run.score_window(run.Request(job, day(1)), place).counts.scored == 20
+    assert run.score_window(Request(job, day(1)), place).counts.scored == 20
     assert world.sql('select count(*) from "Ünï ""ledger""".runs') == [(1,)]
     assert world.attempts() == []

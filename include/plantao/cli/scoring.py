@@ -10,6 +10,7 @@ import typer
 
 from plantao import database, ledger, place
 from plantao import run as runs
+from plantao.attempt import Request
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
@@ -20,6 +21,7 @@ from plantao.schema.migrate import require_current
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from plantao.attempt import Report
     from plantao.place import Place
 
 STATUS_COLUMNS = ("job", "health", "last_window", "last_success_at", "rows_scored", "model_version", "windows_owed")
@@ -50,7 +52,7 @@ def run(
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
     window = _window(declared, start, end, here)
-    request = runs.Request(declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run)
+    request = Request(declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run)
     report = _watched(f"scoring {job}, {window.shown(declared.zone)}", lambda: runs.score_window(request, here))
     if json_:
         show.as_json(report.as_dict())
@@ -89,7 +91,7 @@ def backfill(
     try:
         with _progress(f"scoring {job}", len(windows)) as advance:
             for window in windows:
-                reports.append(runs.score_window(runs.Request(declared, window, "backfill"), here))
+                reports.append(runs.score_window(Request(declared, window, "backfill"), here))
                 advance()
     finally:
         if json_:
@@ -205,7 +207,7 @@ def _moment(given: str, job: Job) -> datetime:
 # --- showing ---------------------------------------------------------------------------------------------------------
 
 
-def _print_report(report: runs.Report, job: Job) -> None:
+def _print_report(report: Report, job: Job) -> None:
     counts = report.counts
     show.pairs(
         {
@@ -227,7 +229,7 @@ def _print_report(report: runs.Report, job: Job) -> None:
     )
 
 
-def _line(report: runs.Report, job: Job) -> tuple[Any, ...]:
+def _line(report: Report, job: Job) -> tuple[Any, ...]:
     c = report.counts
     return (
         report.window.shown(job.zone), report.run_id, report.status,

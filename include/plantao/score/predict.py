@@ -126,7 +126,7 @@ def predict(
         start, end = pending.pop()
         try:
             part = probabilities(model, frame.iloc[start:end] if end - start < len(frame) else frame, output)
-        except Exception as error:
+        except Exception as error:  # whatever a model raises, the rows at fault are to be found
             if end - start > 1:
                 middle = (start + end) // 2
                 pending += [(middle, end), (start, middle)]

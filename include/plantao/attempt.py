@@ -1,0 +1,326 @@
+"""One attempt to score a window with a model version, step by step.
+
+    extract -> validate -> score -> load
+
+One pass over the data in batches, so that memory does not grow with the rows: one thread reads, this one validates
+and scores, and when a window is large another one loads meanwhile. Everything becomes visible in the one
+transaction that also closes the attempt in the ledger; until then nothing does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from plantao import database, ledger, log
+from plantao.errors import SourceChanged, SourceRefused, TargetRefused, TooManyRejected
+from plantao.extract import query, read
+from plantao.extract.window import Window, late_ranges
+from plantao.load import write
+from plantao.load.table import prediction_table
+from plantao.log import Stopwatch
+from plantao.measure.profile import Profile
+from plantao.validate.source import source_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+    from sqlalchemy import Connection
+
+    from plantao.database import Snapshot
+    from plantao.extract.query import Source
+    from plantao.extract.read import Extraction
+    from plantao.extract.spool import Spool
+    from plantao.job import Job
+    from plantao.ledger import Trigger
+    from plantao.load.table import PredictionTable
+    from plantao.place import Place
+    from plantao.score.batch import RejectedRow
+    from plantao.score.manifest import Manifest
+
+EXAMPLES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do."""
+
+    job: Job
+    window: Window
+    trigger: Trigger = "manual"
+    airflow_run: str | None = None
+    model_version: int | None = None
+    rescore: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    job: str
+    run_id: int | None
+    status: str
+    window: Window
+    model: str
+    model_version: int
+    counts: ledger.Counts
+    mean_score: float | None
+    reject_reasons: dict[str, int]
+    seconds: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, small enough for an XCom."""
+        values = asdict(self)
+        values["window"] = {"start": self.window.start.isoformat(), "end": self.window.end.isoformat()}
+        values |= {f"rows_{name}": count for name, count in values.pop("counts").items()}
+        return values
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A model version that has passed the gate on this machine."""
+
+    manifest: Manifest
+    model: Any
+
+
+class Attempt:
+    """The steps of one attempt, in order. `run_id` is None for a dry run, which writes nothing."""
+
+    def __init__(self, request: Request, place: Place, connection: Connection, run_id: int | None) -> None:
+        self.request, self.place, self.connection, self.run_id = request, place, connection, run_id
+        self.job = request.job
+        self.watch = Stopwatch()
+        self.rejected: list[RejectedRow] = []
+        self.read = self.late = 0
+        self.load: write.Load | None = None
+
+    def run(self) -> Report:
+        """Walk the steps and return what was done. Raises a PlantaoError; then the caller rolls back."""
+        with self.watch.step("score"):
+            version = self._verified_version()
+            manifest = version.manifest
+        address = self.place.address(self.job.extract.connection)
+        with self.watch.step("extract"), database.explained("extract", SourceRefused, f"connecting to {address}"):
+            snapshot, close = database.open_snapshot(address, f"plantao/{self.job.name}/{self.run_id or 'dry run'}")
+        with contextlib.ExitStack() as stack:
+            stack.callback(close)
+            with self.watch.step("extract"):
+                source = self._checked_source(snapshot, manifest)
+                table = prediction_table(self.job, source.key_types, manifest.output)
+                extraction = self._plan(snapshot, source, self._is_there(table))
+                statement = self._statement(source, extraction, manifest)
+                moment = str(snapshot.value("select pg_current_snapshot()::text"))
+            stack.pop_all()  # from here on the thread that reads closes the snapshot
+        profile = Profile(manifest.contract)
+        try:
+            self._stream(read.read(snapshot, close, statement), extraction, version, profile, table)
+            counts = self._publish(extraction, source, table, profile, moment)
+        except BaseException:
+            if self.load is not None:
+                self.load.abandon()
+            raise
+        return self._report(manifest, counts, profile)
+
+    def _verified_version(self) -> Verified:
+        """Return the version to score with, once it has passed the gate; no row was read by then."""
+        from plantao.score import model_file, model_store, registry
+
+        name, wanted = self.job.score.model, self.request.model_version
+        if wanted is None:
+            registered = registry.champion(self.connection, name)
+            if self.run_id is not None:
+                ledger.name_version(self.connection, self.run_id, registered.version)
+        else:
+            registered = registry.named(self.connection, name, wanted)
+        store = self.place.settings.model_store
+        manifest = model_store.read_manifest(store, name, registered.version)
+        content = model_store.read_bytes(store, manifest)
+        with _bounded_threads(self.place.settings.threads):
+            return Verified(manifest, model_file.load(content, manifest, registered.sha256))
+
+    def _checked_source(self, snapshot: Snapshot, manifest: Manifest) -> Source:
+        """Return the source, once its columns are those that the job and the model need."""
+        source = read.source_of(self.job, snapshot, self.connection)
+        if problems := source_problems(self.job, source.types, manifest.contract):
+            message = (
+                f"the source of job {self.job.name} is not what model {manifest.name} was made for: "
+                f"{'; '.join(problems)}. No row was read and nothing was written."
+            )
+            advice = "ask the client what changed, correct the job file, or train a version on the new columns"
+            raise SourceChanged(message, advice, "validate")
+        return source
+
+    def _is_there(self, table: PredictionTable) -> bool:
+        """Make sure the prediction table can take the rows; a dry run only looks whether there is one."""
+        if self.run_id is not None:
+            write.ensure_table(self.connection, table)
+            return True
+        return write.find_table(self.connection, table) is not None
+
+    def _plan(self, snapshot: Snapshot, source: Source, table_exists: bool) -> Extraction:
+        done = ledger.covered(self.connection, self.job.name)
+        late = late_ranges(self.request.window, self.job.extract.late_rows, self.job.starts_at, done)
+        owing = read.Owing(self.request.window, tuple(late), self.request.rescore)
+        if not table_exists:
+            return read.plan(source, snapshot, self.connection, owing, same_database=False, read_predicted=None)
+        with contextlib.ExitStack() as stack:
+            together = read.sees_predictions(source, snapshot, self.connection)
+            target: Snapshot | None = None
+
+            def read_predicted(statement: str) -> pa.Table:
+                nonlocal target
+                if target is None:
+                    address = self.place.address(self.job.load.connection)
+                    target = stack.enter_context(database.snapshot(address, f"plantao/{self.job.name}"))
+                return target.table(statement)
+
+            return read.plan(
+                source, snapshot, self.connection, owing, same_database=together, read_predicted=read_predicted
+            )
+
+    def _statement(self, source: Source, extraction: Extraction, manifest: Manifest) -> str | None:
+        if not extraction.branches:
+            return None
+        features = query.select_features(manifest.contract, source.types)
+        rows = query.select_rows(source, self.request.window, extraction.branches, features)
+        return database.quoted(self.connection, rows)
+
+    def _stream(
+        self, spool: Spool, extraction: Extraction, version: Verified, profile: Profile, table: PredictionTable
+    ) -> None:
+        """Score batch after batch while the next ones are read, and in a large window the last ones are loaded."""
+        from plantao.score.batch import BatchScorer
+
+        manifest = version.manifest
+        scorer = BatchScorer(self.job, manifest, version.model, extraction.predicted, extraction.duplicates)
+        if self.run_id is not None:
+            again = self.request.rescore or self.job.extract.on_change == "rescore"
+            self.load = write.Load(
+                self.connection, table, manifest.output, self.run_id, manifest.version, again, self.request.rescore
+            )
+        batches = spool.batches(patience=database.STATEMENT_SECONDS)
+        try:
+            with _bounded_threads(self.place.settings.threads):
+                while True:
+                    with self.watch.step("extract"):
+                        batch = next(batches, None)
+                    if batch is None:
+                        break
+                    result = scorer.score(batch, self.watch)
+                    self.read += result.read
+                    self.late += result.late
+                    self.rejected += result.rejected
+                    profile.add(result)
+                    with self.watch.step("load"):
+                        if self.load is not None and len(result.scored):
+                            self.load.add(result.scored)
+        finally:
+            spool.abandon()
+
+    def _publish(
+        self, extraction: Extraction, source: Source, table: PredictionTable, profile: Profile, moment: str
+    ) -> ledger.Counts:
+        """Load what is left, close the books and commit; a dry run only counts."""
+        already = extraction.rows_already_scored
+        self._refuse_too_many(self.read + already)
+        if self.load is None or self.run_id is None:
+            return ledger.Counts(self.read + already, profile.rows, len(self.rejected), already, self.late, 0)
+        load, connection = self.load, self.connection
+        with self.watch.step("load"):
+            load.wait()
+        counts = ledger.Counts(
+            read=self.read + already,
+            scored=load.scored,
+            rejected=len(self.rejected),
+            already_scored=already + load.dropped,
+            late=min(self.late, load.scored + len(self.rejected)),
+            rescored=load.rescored,
+        )
+        with (
+            database.explained("load", TargetRefused, "closing the books"),
+            database.deadline(connection, database.STATEMENT_SECONDS),
+        ):
+            with self.watch.step("load"):
+                write.write_rejects(connection, self.job.name, self.run_id, self.rejected)
+                write.resolve_rejects(connection, table, source.key_types, self.job.name, self.run_id)
+            ledger.succeed(
+                connection,
+                self.run_id,
+                counts,
+                snapshot=moment,
+                seconds=self.watch.seconds,
+                profile=profile.as_dict(),
+            )
+            connection.commit()
+        return counts
+
+    def _refuse_too_many(self, total: int) -> None:
+        rejected, limit = len(self.rejected), self.job.validation.at_most_rejected
+        if not total or rejected / total <= limit:
+            return
+        reasons = Counter((reject.reason, reject.column or "key") for reject in self.rejected).most_common()
+        listed = ", ".join(f"{count} {reason} ({column})" for (reason, column), count in reasons[:EXAMPLES_SHOWN])
+        examples = ", ".join(str(dict(reject.key)) for reject in self.rejected[:EXAMPLES_SHOWN])
+        message = (
+            f"{rejected} of {total} rows would be set aside, more than at_most_rejected = {limit:g} allows: {listed}; "
+            f"for instance {examples}. Nothing was written."
+        )
+        raise TooManyRejected(message, "look at these rows at the source, or change the limit", "validate")
+
+    def _report(self, manifest: Manifest, counts: ledger.Counts, profile: Profile) -> Report:
+        status = "dry run" if self.run_id is None else "empty" if counts.read == 0 else "succeeded"
+        report = Report(
+            job=self.job.name,
+            run_id=self.run_id,
+            status=status,
+            window=self.request.window,
+            model=manifest.model,
+            model_version=manifest.version,
+            counts=counts,
+            mean_score=profile.mean_score,
+            reject_reasons=dict(Counter(reject.reason for reject in self.rejected)),
+            seconds={step: round(value, 3) for step, value in self.watch.seconds.items()},
+        )
+        flow = {
+            "extract": (counts.read, self.read),
+            "validate": (self.read, self.read - counts.rejected),
+            "score": (self.read - counts.rejected, profile.rows),
+            "load": (profile.rows, counts.scored),
+        }
+        for step, (rows_in, rows_out) in flow.items():
+            seconds = report.seconds.get(step, 0.0)
+            log.event(
+                f"{step} finished",
+                {
+                    "job": self.job.name,
+                    "run": self.run_id,
+                    "step": step,
+                    "window": self.request.window.shown(self.job.zone),
+                    "rows_in": rows_in,
+                    "rows_out": rows_out,
+                    "rejected": counts.rejected,
+                    "seconds": seconds,
+                    "rows_per_second": round(rows_in / seconds) if seconds else None,
+                    "model": manifest.name,
+                    "outcome": status,
+                },
+            )
+        if counts.read < self.job.validation.at_least_rows:
+            fewer = {"job": self.job.name, "rows": counts.read, "at_least_rows": self.job.validation.at_least_rows}
+            log.event("fewer rows than expected", fewer, logging.WARNING)
+        return report
+
+
+@contextlib.contextmanager
+def _bounded_threads(limit: int) -> Iterator[None]:
+    """Bound the threads of BLAS and OpenMP: on a busy machine an unbounded pool makes a run many times slower."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limit):
+        yield
