@@ -34,13 +34,21 @@ class MakePools:
         wanted = select(TaskInstance.pool).where(
             TaskInstance.dag_id == dag_run.dag_id, TaskInstance.run_id == dag_run.run_id
         )
-        # On a connection of its own: an ORM session here would be the scheduler's, and closing it ends the scheduler.
         with settings.engine.begin() as connection:
-            there = set(connection.scalars(select(Pool.pool)))
-            for name in set(connection.scalars(wanted)) - there:
-                description = f"how many tasks read the connection {name} at once"
-                pool = {"pool": name, "slots": SLOTS, "description": description, "include_deferred": False}
-                connection.execute(insert(Pool).values(pool))
+            names = set(connection.scalars(wanted))
+        make_pools(names)
+
+
+def make_pools(names: set[str]) -> None:
+    """Make the pools that do not exist yet; one that does stays as it is.
+
+    On a connection of its own: an ORM session here would be the scheduler's, and closing it ends the scheduler.
+    """
+    with settings.engine.begin() as connection:
+        for name in names - set(connection.scalars(select(Pool.pool))):
+            description = f"how many tasks read the connection {name} at once"
+            pool = {"pool": name, "slots": SLOTS, "description": description, "include_deferred": False}
+            connection.execute(insert(Pool).values(pool))
 
 
 class ClientPoolsPlugin(AirflowPlugin):

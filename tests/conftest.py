@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +15,24 @@ from world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
-def pytest_configure() -> None:
-    """Keep the machine's own set-up away from the tests."""
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config) -> None:
+    """Keep the machine's own set-up away from the tests; and should one import Airflow, let it be a fresh one."""
     for name in [name for name in os.environ if name.startswith(("PLANTAO_", "AIRFLOW"))]:
         del os.environ[name]
+    home = tempfile.TemporaryDirectory(prefix="plantao-airflow-")
+    config.add_cleanup(home.cleanup)
+    os.environ |= {
+        "AIRFLOW_HOME": home.name,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.name}/airflow.db",
+    }
 
 
 @pytest.fixture(scope="session")

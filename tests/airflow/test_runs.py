@@ -1,0 +1,126 @@
+"""Whole runs of a job's DAG, in this process: the same operators, parameters and retries as under the scheduler."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pendulum
+import pytest
+from world import JOB
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import load_dags
+
+
+@pytest.fixture
+def trigger(airflow_world):
+    """Return a function that runs the DAG and gives back the run's state and its tasks'."""
+    airflow_world.ready()
+
+    def run(day: int | None = 1, **conf):
+        # A manual run infers the last window that was complete at its date.
+        moment = None if day is None else pendulum.datetime(2013, 4, day + 1)
+        dag_run = load_dags()["bad_reading"].test(logical_date=moment, run_conf=conf)
+        return str(dag_run.state), {ti.task_id: (str(ti.state), ti.try_number) for ti in dag_run.get_task_instances()}
+
+    return run
+
+
+def test_a_run_scores_its_window_and_measures_it(trigger, airflow_world):
+    state, tasks = trigger()
+    assert (state, tasks) == ("success", {"score": ("success", 1), "measure": ("success", 1)})
+    assert [row[0] for row in airflow_world.predictions()] == list(range(1000, 1020))
+    assert airflow_world.attempts("status, trigger, airflow_run is not null") == [("succeeded", "manual", True)]
+    names = {row[0] for row in airflow_world.results("select name from plantao.metrics_latest")}
+    assert names == {"rows", "late_rows", "mean_score", "null_share", "rejected_share"}
+
+
+def test_running_again_changes_no_row(trigger, airflow_world):
+    trigger()
+    before = airflow_world.predictions("*")
+    figures = airflow_world.results("select count(*) from plantao.metrics")
+    assert trigger()[0] == "success"
+    assert airflow_world.predictions("*") == before
+    assert airflow_world.attempts()[1] == ("succeeded", 20, 0, 0, 20)
+    assert airflow_world.results("select count(*) from plantao.metrics") == figures
+
+
+def test_a_run_without_a_window_scores_everything_that_is_owed(trigger, airflow_world):
+    airflow_world.job(JOB.replace("starts ", "ends = 2013-04-05\nstarts "))
+    trigger(2)
+    assert trigger(None)[0] == "success"
+    windows = airflow_world.results("select extract(day from window_start)::int from plantao.runs order by run_id")
+    assert windows == [(2,), (1,), (3,), (4,)]
+    assert trigger(None)[0] == "success"
+    assert len(airflow_world.attempts()) == 4
+
+
+def test_a_permanent_error_is_not_tried_again(trigger, airflow_world):
+    airflow_world.sql("alter table readings drop x")
+    state, tasks = trigger()
+    assert state == "failed"
+    assert tasks["score"] == ("failed", 1)
+    assert tasks["measure"][0] == "upstream_failed"
+    assert len(airflow_world.attempts()) == 1
+
+
+def test_a_passing_error_is_tried_again(trigger, airflow_world, monkeypatch):
+    from datetime import timedelta
+
+    import plantao.run
+    from plantao.errors import DatabaseUnavailable
+
+    score, calls = plantao.run.score_window, []
+
+    def fails_once(request, place):
+        calls.append(request)
+        if len(calls) == 1:
+            message = "the server restarts."
+            raise DatabaseUnavailable(message)
+        return score(request, place)
+
+    monkeypatch.setattr(plantao.run, "score_window", fails_once)
+    load = load_dags
+
+    def without_pause():
+        dags = load()
+        for task in dags["bad_reading"].tasks:
+            task.retry_delay, task.retry_exponential_backoff = timedelta(seconds=0.1), 0
+        return dags
+
+    monkeypatch.setattr(sys.modules[__name__], "load_dags", without_pause)
+    state, tasks = trigger()
+    assert (state, tasks["score"]) == ("success", ("success", 2))
+    assert len(airflow_world.predictions()) == 20
+
+
+def test_the_form_can_score_again_with_another_version(trigger, airflow_world):
+    trigger()
+    airflow_world.register()
+    assert trigger(1, rescore=True, model_version=2)[0] == "success"
+    assert airflow_world.results("select distinct model_version from predictions.bad_reading") == [(2,)]
+    assert airflow_world.results("select count(*) from predictions.bad_reading_history") == [(20,)]
+
+
+def test_a_dry_run_writes_nothing(trigger, airflow_world):
+    assert trigger(1, dry_run=True)[0] == "success"
+    assert airflow_world.attempts() == []
+    assert airflow_world.results("select to_regclass('predictions.bad_reading')") == [(None,)]
+
+
+def test_a_job_on_demand_scores_up_to_now(trigger, airflow_world):
+    airflow_world.job(JOB.replace('"daily"', '"on demand"'))
+    assert trigger(3)[0] == "success"
+    assert len(airflow_world.predictions()) == 100
+    airflow_world.insert(3, [9001])
+    airflow_world.sql("update readings set at = now() where id = 9001")
+    assert trigger(4)[0] == "success"
+    assert len(airflow_world.predictions()) == 101
+
+
+def test_a_broken_job_file_fails_visibly(trigger, airflow_world):
+    airflow_world.job(JOB)
+    (airflow_world.folder / "jobs" / "broken.toml").write_text("[extract]\n")
+    dag_run = load_dags()["broken"].test()
+    assert str(dag_run.state) == "failed"
