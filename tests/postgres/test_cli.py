@@ -1,0 +1,248 @@
+"""The command line: what it prints, and the exit status that a script decides by."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import joblib
+import pytest
+from world import JOB, classifier, training_frame
+
+from plantao import cli
+
+
+@pytest.fixture
+def plantao(world, monkeypatch, capsys):
+    """Return a function that runs a command and gives back (exit status, output, errors)."""
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["plantao", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.entry()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def job(world):
+    return world.ready(JOB.replace("starts ", "ends = 2013-04-06\nstarts "))
+
+
+def test_run_scores_the_last_complete_window_by_default(plantao, world, job):
+    status, out, err = plantao("run", "bad_reading")
+    assert status == 0
+    assert "window          2013-04-05" in out
+    assert "scored          20" in out
+    assert "score finished: job=bad_reading run=1 step=score window=2013-04-05 rows_in=20 rows_out=20" in err
+    assert [row[0] for row in world.predictions()] == list(range(5000, 5020))
+
+
+def test_run_takes_a_window_in_the_jobs_time_zone(plantao, job):
+    status, out, _ = plantao("-q", "run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02T12:00", "--json")
+    report = json.loads(out)
+    assert (status, report["rows_scored"]) == (0, 30)
+    assert report["window"] == {"start": "2013-04-01T00:00:00+00:00", "end": "2013-04-02T12:00:00+00:00"}
+
+
+def test_a_run_that_fails_says_so_with_status_1(plantao, world, job):
+    world.sql("alter table readings drop x")
+    status, out, err = plantao("-q", "run", "bad_reading")
+    assert (status, out) == (1, "")
+    assert "column 'x' is missing" in err
+    assert "nothing was written" in err
+    assert "Next: ask the client what changed" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["run", "bad_readin"], "Did you mean 'bad_reading'?"),
+        (["run", "bad_reading", "--from", "2013-04-01"], "--from and --to belong together"),
+        (["run", "bad_reading", "--from", "yesterday", "--to", "2013-04-02"], "'yesterday' is not a date"),
+        (["run", "bad_reading", "--from", "2013-04-02", "--to", "2013-04-01"], "must start before it ends"),
+        (["run"], "Missing argument"),
+        (["models", "register", "--name", "x"], "nothing to register"),
+        (["models", "verify", "nobody"], "no registered version of nobody"),
+        (["db", "url", "elsewhere"], "set AIRFLOW_CONN_ELSEWHERE"),
+    ],
+)
+def test_wrong_usage_is_status_2_with_the_cure(plantao, job, command, said):
+    status, _, err = plantao(*command)
+    assert status == 2
+    assert said in " ".join(err.split())
+
+
+def test_a_job_file_with_five_mistakes_names_all_of_them_with_status_2(plantao, world, job):
+    text = JOB.replace("late_rows", "laterows").replace('"daily"', '"dayly"').replace("[score]", "[score]\nthreshold = 2")
+    world.folder.joinpath("jobs", "broken.toml").write_text(text.replace('["id"]', "[]") + "[alert]\ndigest = 'often'\n")
+    for command in (["run", "broken"], ["check"], ["check", "broken"], ["jobs", "list"]):
+        status, out, err = plantao(*command)
+        assert status == 2
+        for said in ("laterows", "dayly", "threshold", "[extract] key", "digest"):
+            assert said in out + err, (command, said)
+    assert world.attempts() == []
+
+
+def test_backfill_scores_exactly_the_windows_of_the_period(plantao, world, job):
+    status, out, _ = plantao("-q", "backfill", "bad_reading", "--from-date", "2013-04-02", "--to-date", "2013-04-04")
+    assert status == 0
+    assert [line.split("\t")[:3] for line in out.splitlines()[1:]] == [
+        ["2013-04-02", "1", "succeeded"],
+        ["2013-04-03", "2", "succeeded"],
+        ["2013-04-04", "3", "succeeded"],
+    ]
+    assert world.attempts("trigger, rows_scored") == [("backfill", 20)] * 3
+
+
+def test_a_dry_backfill_lists_the_windows_and_what_is_owed(plantao, world, job):
+    plantao("-q", "run", "bad_reading", "--from", "2013-04-02", "--to", "2013-04-03")
+    command = ("backfill", "bad_reading", "--from-date", "2013-04-01", "--to-date", "2013-04-03", "--dry-run", "--json")
+    status, out, _ = plantao(*command)
+    assert (status, [line["state"] for line in json.loads(out)]) == (0, ["owed", "done", "owed"])
+    assert len(world.attempts()) == 1
+
+
+def test_a_backfill_that_fails_says_how_far_it_came(plantao, world, job):
+    world.sql("update readings set x = null where id >= 3000 and id < 4000")
+    status, out, err = plantao("-q", "backfill", "bad_reading", "--from-date", "2013-04-01", "--to-date", "2013-04-05")
+    assert status == 1
+    assert len(out.splitlines()) == 3
+    assert "at_most_rejected" in err
+    assert world.attempts("status") == [("succeeded",), ("succeeded",), ("failed",)]
+
+
+def test_status_shows_what_is_owed_and_is_1_when_a_job_is_not_fine(plantao, job):
+    assert plantao("status")[0] == 0
+    plantao("-q", "backfill", "bad_reading", "--from-date", "2013-04-01", "--to-date", "2013-04-04")
+    status, out, _ = plantao("status", "bad_reading", "--json")
+    state = json.loads(out)
+    assert (status, state["health"], state["windows_owed"]) == (1, "late", 1)
+    assert state["owed"] == [{"start": "2013-04-05T00:00:00+00:00", "end": "2013-04-06T00:00:00+00:00"}]
+    assert len(state["attempts"]) == 4
+    plantao("-q", "run", "bad_reading")
+    assert plantao("status", "bad_reading")[0] == 0
+
+
+def test_check_is_one_page_that_says_ok_or_the_cure(plantao, world, job):
+    status, out, _ = plantao("check", "--json")
+    assert status == 0
+    assert [line["state"] for line in json.loads(out)] == ["OK"] * 4
+    world.sql("alter table readings rename y to y_new")
+    status, out, _ = plantao("check")
+    assert status == 1
+    assert "FAIL\tbad_reading: source\tcolumn 'y' is missing (there is 'y_new': was it renamed?)" in out
+    assert world.attempts() == []
+
+
+def test_check_finds_a_changed_model_file(plantao, world, job):
+    path = world.folder / "models" / "bad_reading" / "1" / "model.joblib"
+    path.write_bytes(path.read_bytes() + b"x")
+    status, out, _ = plantao("check")
+    assert status == 1
+    assert "is not the one that was registered" in out
+
+
+def test_check_names_a_database_that_does_not_answer(plantao, monkeypatch, job):
+    monkeypatch.setenv("AIRFLOW_CONN_CLIENT_DB", "postgres://someone:hunter2secret@127.0.0.1:1/nowhere")
+    status, out, err = plantao("check")
+    assert status == 1
+    assert "FAIL\tbad_reading: target" in out
+    assert "hunter2secret" not in out + err
+
+
+def test_check_tells_that_init_is_missing(plantao, world, job):
+    world.sql("drop schema plantao cascade")
+    status, out, _ = plantao("check")
+    assert status == 1
+    assert "run: plantao init" in out
+
+
+def test_init_creates_the_ledger_and_repeats_without_harm(plantao, world, job):
+    world.sql("drop schema plantao cascade")
+    assert "001_ledger.sql" in plantao("init")[1]
+    assert "nothing to do" in plantao("init")[1]
+
+
+def test_init_prints_the_rights_that_are_needed(plantao, job):
+    status, out, _ = plantao("init", "--print-grants")
+    assert status == 0
+    assert 'grant select on "public"."readings" to plantao_scorer;' in out
+
+
+def test_a_model_can_be_registered_from_a_file_and_a_frame(plantao, world, tmp_path):
+    world.fill()
+    world.job()
+    joblib.dump(classifier(training_frame()), tmp_path / "model.joblib")
+    training_frame().to_parquet(tmp_path / "frame.parquet")
+    (tmp_path / "metrics.json").write_text('{"roc_auc": 0.9}')
+    command = ["models", "register", str(tmp_path / "model.joblib"), "--name", "bad_reading"]
+    status, out, _ = plantao(
+        *command, "--frame", str(tmp_path / "frame.parquet"), "--metrics", str(tmp_path / "metrics.json")
+    )
+    assert status == 0
+    assert "bad_reading/1" in out
+    assert "champion" in out
+    status, out, _ = plantao(*command, "--frame", str(tmp_path / "frame.parquet"))
+    assert "bad_reading/2" in out
+    assert "the champion stays" in out
+    listed = json.loads(plantao("models", "list", "--json")[1])
+    assert [(line["version"], line["metrics"]) for line in listed] == [(1, {"roc_auc": 0.9}), (2, {})]
+    assert plantao("models", "verify")[0] == 0
+    assert plantao("-q", "run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")[0] == 0
+
+
+def test_a_model_can_be_registered_with_a_query(plantao, world, tmp_path):
+    world.fill(per_day=60)
+    world.job()
+    world.sql("alter table readings add bad boolean; update readings set bad = x > 0")
+    from plantao import database
+    from plantao.extract.read import read_frame
+
+    query = "select x, y, city, bad from readings order by id"
+    with (
+        database.session(world.address("client_db"), "plantao") as session,
+        database.snapshot(world.address("client_db")) as snapshot,
+    ):
+        frame = read_frame(snapshot, session, query)
+    joblib.dump(classifier(frame), tmp_path / "model.joblib")
+    (tmp_path / "frame.sql").write_text(query + ";\n")
+    command = ["models", "register", str(tmp_path / "model.joblib"), "--name", "bad_reading"]
+    assert plantao(*command, "--query", f"@{tmp_path / 'frame.sql'}")[0] == 0
+    assert plantao("-q", "run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")[0] == 0
+
+
+def test_verify_puts_every_version_through_the_gate(plantao, world, job):
+    path = world.folder / "models" / "bad_reading" / "1" / "model.joblib"
+    path.write_bytes(path.read_bytes()[:-1])
+    world.register()
+    status, out, _ = plantao("models", "verify", "--json")
+    assert status == 1
+    assert [line["state"] for line in json.loads(out)] == ["FAIL", "OK"]
+
+
+def test_measure_writes_figures_once(plantao, world, job):
+    plantao("-q", "run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")
+    status, out, _ = plantao("measure", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02", "--json")
+    figures = {(m["name"], m["column"]): m["value"] for m in json.loads(out)}
+    assert status == 0
+    assert figures[("rows", "")] == 20
+    mean = world.results("select avg(score) from predictions.bad_reading")[0][0]
+    assert figures[("mean_score", "")] == pytest.approx(mean)
+    plantao("measure", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")
+    assert world.results("select count(*) from plantao.metrics") == [(len(figures),)]
+
+
+def test_the_url_of_a_connection_is_for_psql(plantao, world):
+    assert plantao("db", "url")[1].strip() == world.address("client_db").url()
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "plantao", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("plantao ")
