@@ -10,7 +10,7 @@ import difflib
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from croniter import croniter
 from pydantic import (
@@ -93,10 +93,13 @@ def _accept_target(text: str) -> str:
 
 
 def _accept_timezone(text: str) -> str:
-    if text not in available_timezones():
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         near = difflib.get_close_matches(text, available_timezones(), n=1)
-        message = f"an IANA time zone{f'; did you mean {near[0]!r}?' if near else ' such as UTC or America/New_York'}"
-        raise ValueError(message)
+        hint = f"; did you mean {near[0]!r}?" if near else " such as UTC or America/New_York"
+        message = f"an IANA time zone{hint}"
+        raise ValueError(message) from error
     return text
 
 
