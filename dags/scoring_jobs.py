@@ -68,7 +68,7 @@ def scoring_dag(job: Job) -> DAG:
         description=job.description,
         doc_md=documentation(job),
         schedule=JobTimetable(job.cron, job.timezone, job.ends_at) if job.cron else None,
-        start_date=job.starts_at,
+        start_date=job.starts_at and job.starts_at.astimezone(job.zone),
         catchup=True,
         max_active_runs=4,
         is_paused_upon_creation=False,  # adding a file is adding a job; a paused one would silently never run
@@ -117,7 +117,7 @@ def red_dag(name: str, error: JobFileError) -> DAG:
 
 
 def documentation(job: Job) -> str:
-    """Return what a person finds under "Details" in the Airflow UI."""
+    """Return what a person finds behind the book in the Airflow UI."""
     source = job.extract.table or job.extract.query_file or "a query"
     return f"""\
 {job.description}
