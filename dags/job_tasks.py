@@ -47,7 +47,7 @@ def score(job: Job, context: Context) -> list[dict[str, Any]]:
 
 
 def measure(job: Job, scored: list[dict[str, Any]]) -> int:
-    """Measure the windows that were scored, and return how many figures there are."""
+    """Measure the windows that were scored, and return how many figures there are; a dry run leaves none."""
     from datetime import datetime
 
     from plantao.extract.window import Window
@@ -55,6 +55,8 @@ def measure(job: Job, scored: list[dict[str, Any]]) -> int:
 
     here, figures = _place(), 0
     for report in scored:
+        if report["status"] == "dry run":
+            continue
         start, end = (datetime.fromisoformat(report["window"][edge]) for edge in ("start", "end"))
         figures += len(measure_window(job, Window.of(start, end), here))
     return figures
