@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from world import World
 
 
@@ -35,11 +33,11 @@ def airflow_home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def airflow_world(world, monkeypatch, airflow_home) -> Iterator[World]:
+def airflow_world(world, monkeypatch, airflow_home) -> World:
     """A world that Airflow's tasks find through their connections and settings."""
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
-    yield world
+    return world
 
 
 def load_dags(folder: Path | None = None) -> dict:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from world import JOB
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -152,14 +152,17 @@ def test_a_backfill_over_scored_days_changes_no_row(demo):
     demo.wait_for([f"scheduled__2013-04-{day:02}T04:00:00+00:00" for day in range(6, 13)])
     assert demo.predictions() == before
     runs = demo.sql(
-        "select extract(day from window_start)::int, rows_scored from plantao.runs where trigger = 'backfill' order by 1"
+        "select extract(day from window_start)::int, rows_scored from plantao.runs"
+        " where trigger = 'backfill' order by 1"
     )
     assert runs == [(day, 0) for day in range(5, 12)]
 
 
 def test_the_command_line_changes_no_row_either(demo):
     before = demo.predictions()
-    report = json.loads(demo.call("plantao", "run", "flight_delay", "--from", "2013-04-02", "--to", "2013-04-03", "--json"))
+    report = json.loads(
+        demo.call("plantao", "run", "flight_delay", "--from", "2013-04-02", "--to", "2013-04-03", "--json")
+    )
     assert (report["rows_scored"], report["rows_already_scored"]) == (0, 983)
     assert demo.predictions() == before
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pendulum
 import pytest
+
 from world import JOB
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -5,14 +5,15 @@
 
 One window of rows with 20 features (12 doubles, one of them with 6 % NULL, 4 integers, 4 texts) is scored with two
 pipelines, encoding inside: logistic regression and HistGradientBoosting. Every measurement is a process of its own, in
-the same order for each way, after one that is not counted. *The ceiling* is what the stages alone allow: the CPU seconds of all stages
-divided by the cores, or the slowest stage, whichever is longer.
+the same order for each way, after one that is not counted. *The ceiling* is what the stages alone allow: the CPU
+seconds of all stages, the server's included, divided by the cores, or the slowest stage, whichever is longer.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -143,14 +144,12 @@ def show(model: str, figures: dict[str, list[dict]], rows: int) -> None:
 
 def measure_one(way: str, model: str) -> None:
     """Run one way and print its figures as JSON. Loading the model and the libraries is part of no figure."""
-    import joblib
-    import pandas
-    import sklearn.ensemble
+    for library in ("joblib", "pandas", "sklearn.ensemble", "plantao.run"):
+        importlib.import_module(library)
     from threadpoolctl import threadpool_limits
 
-    from plantao import place, run  # noqa: F401 - imported before the clock starts
+    from plantao import place
 
-    del joblib, pandas, sklearn
     here = place.from_environment()
     prepared = {"ours": ours, "extract": extract, "score": score, "load": load, "usual": usual}[way](here, model)
     with threadpool_limits(here.settings.threads):
@@ -263,7 +262,9 @@ def usual(here, model):
     )
 
     def score_all() -> None:
-        query = f"select id, at, {', '.join(FEATURES)} from public.rows where at >= '2013-04-01Z' and at < '2013-04-02Z'"
+        query = (
+            f"select id, at, {', '.join(FEATURES)} from public.rows where at >= '2013-04-01Z' and at < '2013-04-02Z'"
+        )
         with engine.connect().execution_options(stream_results=True) as connection:
             for chunk in pd.read_sql(query, connection, chunksize=50_000):
                 score = fitted.predict_proba(chunk[FEATURES])[:, 1]

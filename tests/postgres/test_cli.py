@@ -8,9 +8,9 @@ import sys
 
 import joblib
 import pytest
-from world import JOB, classifier, training_frame
 
 from plantao import cli
+from world import JOB, classifier, training_frame
 
 
 @pytest.fixture
@@ -80,8 +80,12 @@ def test_wrong_usage_is_status_2_with_the_cure(plantao, job, command, said):
 
 
 def test_a_job_file_with_five_mistakes_names_all_of_them_with_status_2(plantao, world, job):
-    text = JOB.replace("late_rows", "laterows").replace('"daily"', '"dayly"').replace("[score]", "[score]\nthreshold = 2")
-    world.folder.joinpath("jobs", "broken.toml").write_text(text.replace('["id"]', "[]") + "[alert]\ndigest = 'often'\n")
+    text = (
+        JOB.replace("late_rows", "laterows").replace('"daily"', '"dayly"').replace("[score]", "[score]\nthreshold = 2")
+    )
+    world.folder.joinpath("jobs", "broken.toml").write_text(
+        text.replace('["id"]', "[]") + "[alert]\ndigest = 'often'\n"
+    )
     for command in (["run", "broken"], ["check"], ["check", "broken"], ["jobs", "list"]):
         status, out, err = plantao(*command)
         assert status == 2
