@@ -109,6 +109,8 @@ def stop(server: Server) -> bool:
     if run.status("pg_ctl", "-D", str(server.data), "status") != 0:
         return False
     run("pg_ctl", "-w", "-s", "-m", "fast", "-D", str(server.data), "stop")
+    if server.state not in server.socket_folder.parents:
+        shutil.rmtree(server.socket_folder, ignore_errors=True)
     return True
 
 

@@ -1,0 +1,167 @@
+"""The production shape: the rules that docker-compose.yml and the Dockerfile must keep, read from the files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+
+PARTS = {"api-server", "scheduler", "dag-processor", "triggerer"}
+ONE_SHOT = {"init", "demo"}
+DATABASES = {"postgres", "client"}
+OURS = PARTS | ONE_SHOT
+SECRETS = {
+    "POSTGRES_PASSWORD",
+    "AIRFLOW_FERNET_KEY",
+    "AIRFLOW_JWT_SECRET",
+    "AIRFLOW_SECRET_KEY",
+    "AIRFLOW_ADMIN_PASSWORD",
+    "AIRFLOW_CONN_CLIENT_DB",
+}
+
+
+def variables() -> dict[str, set[str]]:
+    """Return what stands behind each variable's name, for instance {"AIRFLOW_PORT": {":-8080"}}."""
+    found: dict[str, set[str]] = {}
+    for name, rest in re.findall(r"(?<!\$)\$\{([A-Z_]+)([^}]*)\}", TEXT):
+        found.setdefault(name, set()).add(rest)
+    return found
+
+
+def examples() -> dict[str, str]:
+    return dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+
+
+def test_the_services_are_those_of_the_production_shape():
+    assert set(SERVICES) == OURS | DATABASES
+
+
+def test_only_the_demo_needs_a_profile():
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]} == {"client", "demo"}
+
+
+@pytest.mark.parametrize("name", sorted(PARTS | DATABASES))
+def test_what_runs_for_long_is_watched_and_comes_back(name):
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert SERVICES[name]["stop_grace_period"]
+
+
+@pytest.mark.parametrize("name", sorted(ONE_SHOT))
+def test_what_runs_once_is_not_started_again(name):
+    assert SERVICES[name]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_no_part_of_airflow_starts_before_the_tables_are_there(name):
+    assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_services_run_one_image_and_can_gain_no_rights(name):
+    service = SERVICES[name]
+    assert service["image"] == SERVICES["init"]["image"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert "user" not in service  # the image's own, which is not root
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_secret_has_no_default_and_its_absence_says_what_to_do(name):
+    # A default that is written here is known to everybody.
+    assert variables()[name]
+    assert all(rest.startswith(":?set it in .env") for rest in variables()[name])
+    assert examples()[name] == ""
+
+
+def test_every_variable_is_explained_and_has_the_default_that_is_shown():
+    assert set(variables()) == set(examples())
+    for name, rests in variables().items():
+        if name not in SECRETS:
+            assert rests == {f":-{examples()[name]}"}, name
+    explained = re.findall(r"^# .+\n([A-Z_]+)=", EXAMPLE, flags=re.MULTILINE)
+    assert set(explained) == set(examples())
+
+
+def test_ports_are_published_on_the_loopback_address_unless_somebody_asks():
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"api-server": ["${AIRFLOW_BIND:-127.0.0.1}:${AIRFLOW_PORT:-8080}:8080"]}
+
+
+def test_the_clients_password_goes_only_where_it_is_needed():
+    knows = {name for name, service in SERVICES.items() if "AIRFLOW_CONN_CLIENT_DB" in service.get("environment", {})}
+    assert knows == {"init", "scheduler", "demo"}
+
+
+def test_the_demo_can_never_fill_a_real_client():
+    # It drops the tables that it fills.
+    assert "@client:5432/client" in SERVICES["demo"]["environment"]["AIRFLOW_CONN_CLIENT_DB"]
+
+
+def test_the_api_servers_health_is_read_and_not_only_asked_for():
+    # The page answers 200 whatever it has to say.
+    assert '["metadatabase"]["status"] != "healthy"' in SERVICES["api-server"]["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("name", sorted(PARTS - {"api-server"}))
+def test_the_other_parts_are_asked_for_their_own_sign_of_life(name):
+    job = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}[name]
+    assert f"--job-type {job} --hostname" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_every_airflow_setting_is_one():
+    # A misspelt one is ignored without a word. One that is real has no default, so Airflow's list lacks it.
+    from airflow.configuration import conf
+
+    without_default = {("core", "execution_api_server_url")}
+
+    for service in SERVICES.values():
+        for name in service.get("environment", {}):
+            if name.startswith("AIRFLOW__"):
+                section, key = name.removeprefix("AIRFLOW__").split("__")
+                known = conf.has_option(section.lower(), key.lower())
+                assert known or (section.lower(), key.lower()) in without_default, name
+
+
+def test_every_volume_is_declared_and_used():
+    used = {
+        re.split(":", volume)[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if not volume.startswith((".", "/"))
+    }
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_tasks_may_read_models_but_not_change_them():
+    assert "models:/models:ro" in SERVICES["scheduler"]["volumes"]
+
+
+def test_the_image_can_be_built_on_another_base():
+    assert re.search(r"^ARG BASE_IMAGE=\S+\nFROM \$\{BASE_IMAGE\}$", DOCKERFILE, flags=re.MULTILINE)
+    assert "BASE_IMAGE" in SERVICES["init"]["build"]["args"]
+
+
+def test_the_image_is_made_from_the_lock_and_does_not_run_as_root():
+    assert "--require-hashes" in DOCKERFILE
+    assert re.findall(r"^USER (.*)$", DOCKERFILE, flags=re.MULTILINE)[-1] == "50000:50000"
+
+
+def test_a_change_of_code_does_not_install_the_packages_again():
+    assert DOCKERFILE.index("--require-hashes") < DOCKERFILE.index("COPY dags")
+
+
+def test_nothing_gets_into_the_image_that_is_not_named():
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    assert "!.env" not in lines
