@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from plantao.errors import JobFileError, UsageError
-from plantao.job import JOB_NAME, PREDICTION_COLUMNS, Job, localise
+from plantao.job import JOB_NAME, PREDICTION_COLUMNS, Extract, Job, localise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -133,7 +133,8 @@ def _between_keys(content: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]
 def _between_keys_of_extract(extract: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
     kinds = ("table", "query", "query_file")
     sources = [name for name in kinds if name in extract]
-    misspelt = any(difflib.get_close_matches(name, kinds, cutoff=0.5) for name in extract if name not in kinds)
+    unknown = [name for name in extract if name not in Extract.model_fields]
+    misspelt = any(difflib.get_close_matches(name, kinds, cutoff=0.5) for name in unknown)
     if extract and (len(sources) > 1 or (not sources and not misspelt)):
         found = f"found {' and '.join(sources)}" if sources else "missing"
         yield ["extract", "table"], f"{found}; accepted is exactly one of table, query, query_file"

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plantao.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -62,5 +64,14 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         jobs=Path(env.get("PLANTAO_JOBS", home / "include" / "jobs")).absolute(),
         model_store=env.get("PLANTAO_MODEL_STORE", str(home / ".plantao" / "models")),
         schema=env.get("PLANTAO_SCHEMA", "plantao"),
-        threads=int(env.get("PLANTAO_THREADS", max(1, usable_cores() // 2))),
+        threads=_threads(env.get("PLANTAO_THREADS")),
     )
+
+
+def _threads(given: str | None) -> int:
+    if given is None:
+        return max(1, usable_cores() // 2)
+    if not given.isdigit() or int(given) < 1:
+        message = f"PLANTAO_THREADS is {given!r}; accepted is a whole number from 1 on."
+        raise UsageError(message)
+    return int(given)

@@ -1,0 +1,93 @@
+"""Where a process works: addresses, settings, and that no secret is ever printed."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+
+import pytest
+
+from plantao import address, place, settings
+from plantao.database import dsn
+from plantao.errors import UsageError
+
+SECRET = "p@ss w%rd/é"
+
+
+def test_an_airflow_uri_is_read_with_everything_in_it():
+    found = address.parse("c", "postgres://me:p%40ss%20w%25rd%2F%C3%A9@db.example.com:6432/shop?sslmode=require&x=1")
+    assert found.parameters == {
+        "host": "db.example.com",
+        "port": "6432",
+        "dbname": "shop",
+        "user": "me",
+        "password": SECRET,
+        "sslmode": "require",
+    }
+
+
+def test_airflows_json_is_read_too():
+    text = {"conn_type": "postgres", "host": "h", "login": "me", "password": SECRET, "schema": "shop", "port": 1}
+    found = address.parse("c", json.dumps({**text, "extra": {"sslmode": "disable", "cursor": "dict"}}))
+    assert found.parameters["password"] == SECRET
+    assert found.parameters["sslmode"] == "disable"
+    assert "cursor" not in found.parameters
+    assert address.parse("c", json.dumps({**text, "extra": '{"sslmode": "allow"}'})).parameters["sslmode"] == "allow"
+
+
+@pytest.mark.parametrize("host", ["db.example.com", "/var/run/my socket", "::1"])
+def test_the_url_leads_back_to_the_same_address(host):
+    parts = {"port": 6432, "database": "my shop", "login": "me", "password": SECRET, "extra": {"sslmode": "require"}}
+    found = address.from_parts("c", host=host, **parts)
+    again = address.parse("c", found.url())
+    assert again.parameters == found.parameters
+
+
+def test_a_password_is_never_shown():
+    found = address.parse("c", f"postgres://me:{'topsecret'}@h/d")
+    assert "topsecret" not in f"{found} {found!r} {found.url(password=False)}"
+    assert "topsecret" in found.url()
+    assert "topsecret" in dsn(found, "x")
+
+
+@pytest.mark.parametrize("text", ["mysql://me:topsecret@h/d", "topsecret", '{"password": "topsecret"', "postgres://h:topsecret"])
+def test_what_cannot_be_read_is_refused_without_repeating_it(text):
+    with pytest.raises(UsageError, match="AIRFLOW_CONN_SHOP") as caught:
+        address.parse("shop", text)
+    assert "topsecret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_empty_variable_counts_as_not_set(tmp_path):
+    assert address.from_environment("c", {"AIRFLOW_CONN_C": ""}) is None
+    found = settings.read({"PLANTAO_HOME": str(tmp_path), "PLANTAO_JOBS": "", "PLANTAO_SCHEMA": ""})
+    assert found.jobs == tmp_path / "include" / "jobs"
+    assert found.schema == "plantao"
+    assert found.model_store == str(tmp_path / ".plantao" / "models")
+
+
+def test_the_environment_decides(tmp_path):
+    given = {"PLANTAO_HOME": str(tmp_path), "PLANTAO_JOBS": "/j", "PLANTAO_MODEL_STORE": "/m", "PLANTAO_SCHEMA": "s"}
+    found = settings.read({**given, "PLANTAO_THREADS": "3"})
+    assert (found.jobs, found.model_store, found.schema, found.threads) == (Path("/j"), "/m", "s", 3)
+
+
+@pytest.mark.parametrize("threads", ["many", "0", "-1"])
+def test_a_number_of_threads_that_is_none_is_refused(threads):
+    with pytest.raises(UsageError, match="PLANTAO_THREADS"):
+        settings.read({"PLANTAO_THREADS": threads})
+
+
+def test_the_home_is_the_nearest_project_upwards(tmp_path):
+    (tmp_path / "include" / "jobs").mkdir(parents=True)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    assert settings.find_home(tmp_path / "deep" / "er") == tmp_path
+    alone = tmp_path.parent
+    assert settings.find_home(alone) == alone
+
+
+def test_a_connection_that_nobody_set_says_which_variable_it_wants(tmp_path):
+    chosen = settings.read({"PLANTAO_HOME": str(tmp_path)})
+    for name in ("client_db", "warehouse"):
+        with pytest.raises(UsageError, match=f"set AIRFLOW_CONN_{name.upper()} to postgres://"):
+            place.find_address(name, chosen)

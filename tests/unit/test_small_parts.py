@@ -1,0 +1,260 @@
+"""Keys, spool, control group, profile, summary, log, store, rights: small parts with one promise each."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from world import JOB, classifier, training_frame
+
+from plantao import log
+from plantao.errors import DatabaseUnavailable, UsageError
+from plantao.extract import keys
+from plantao.extract.spool import Spool
+from plantao.load import copy_format
+from plantao.load.copy_format import Fixed
+from plantao.measure.control import control_group
+from plantao.measure.summary import Scored, summarise
+from plantao.schema.grants import grants
+from plantao.score import model_store
+
+BIG = 2**53 + 1
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_compared_exactly_and_a_null_equals_nothing():
+    rows = pa.table({"k0": pa.array([BIG, BIG + 1, None], pa.int64()), "k1": ["a", "a", "a"], "t": [1, 2, 3]})
+    known = pa.table({"k0": pa.array([BIG, None], pa.int64()), "k1": ["a", "a"]})
+    assert sorted(keys.without(rows, known, edits_count=False)["t"].to_pylist()) == [2, 3]
+    assert keys.also_in(rows, known)["t"].to_pylist() == [1]
+
+
+def test_an_edit_makes_a_key_unknown_but_no_edit_time_equals_no_edit_time():
+    stamp = pa.timestamp("us", "UTC")
+    rows = pa.table({"k0": [1, 2, 3], "c": pa.array([10, 20, None], stamp)})
+    known = pa.table({"k0": [1, 2, 3], "c": pa.array([10, 21, None], stamp)})
+    assert keys.without(rows, known, edits_count=True)["k0"].to_pylist() == [2]
+
+
+def test_only_complete_keys_are_asked_for_by_value():
+    rows = pa.table({"k0": pa.array([1, None, 3]), "k1": ["a", "b", None], "t": [1, 2, 3]})
+    assert keys.values(rows) == [[1], ["a"]]
+
+
+def test_key_columns_are_ordered_by_number():
+    rows = pa.table({f"k{i}": [i] for i in range(11)} | {"kind": [0]})
+    assert keys.key_names(rows) == [f"k{i}" for i in range(11)]
+
+
+# --- spool -----------------------------------------------------------------------------------------------------------
+
+
+def batch(first: int, rows: int = 100) -> pa.RecordBatch:
+    return pa.record_batch({"x": np.arange(first, first + rows), "t": [f"text {i}" for i in range(rows)]})
+
+
+@pytest.mark.parametrize("memory", [0, 3_000, 1 << 20])
+def test_batches_come_out_as_they_went_in_through_memory_or_file(memory):
+    spool = Spool(memory)
+    given = [batch(i * 100) for i in range(20)]
+    for one in given:
+        assert spool.put(one)
+    spool.close()
+    assert list(spool.batches(1)) == given
+    assert (spool.spilled_bytes > 0) == (memory < 1 << 20)
+    spool.abandon()
+
+
+def test_a_slow_taker_never_makes_the_reader_wait():
+    spool, done = Spool(1_000), threading.Event()
+
+    def read():
+        for i in range(200):
+            spool.put(batch(i))
+        spool.close()
+        done.set()
+
+    threading.Thread(target=read).start()
+    assert done.wait(20)
+    assert sum(len(one) for one in spool.batches(1)) == 20_000
+    spool.abandon()
+
+
+def test_an_incomplete_read_is_an_error_after_what_was_read():
+    spool = Spool()
+    spool.put(batch(0))
+    spool.close(ConnectionError("cut"))
+    taken = spool.batches(1)
+    next(taken)
+    with pytest.raises(ConnectionError, match="cut"):
+        next(taken)
+
+
+def test_a_reader_that_falls_silent_is_noticed():
+    with pytest.raises(DatabaseUnavailable, match="sent no row"):
+        next(Spool().batches(0.05))
+
+
+def test_a_reader_learns_that_nobody_wants_more():
+    spool = Spool(0)
+    assert spool.put(batch(0))
+    spool.abandon()
+    assert not spool.put(batch(0))
+    spool.close()
+
+
+def test_the_spools_file_has_no_name_that_could_be_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spool = Spool(0)
+    spool.put(batch(0))
+    assert list(tmp_path.iterdir()) == []
+    spool.close()
+    spool.abandon()
+
+
+# --- the binary format -----------------------------------------------------------------------------------------------
+
+
+def test_a_known_row_has_the_bytes_of_the_manual():
+    columns = [
+        copy_format.column("integer", pa.array([1])),
+        copy_format.column("text", pa.array(["hé"])),
+        Fixed(np.array([0], ">i8"), np.array([False])),
+    ]
+    assert copy_format.encode(columns).getvalue() == (
+        b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+        + b"\x00\x03" + b"\x00\x00\x00\x04\x00\x00\x00\x01" + b"\x00\x00\x00\x03h\xc3\xa9" + b"\xff\xff\xff\xff"
+        + b"\xff\xff"
+    )  # fmt: skip
+
+
+# --- the control group -----------------------------------------------------------------------------------------------
+
+
+def test_the_control_group_is_the_same_for_ever():
+    marked = control_group([pa.array(range(20))], 0.3, "flight_delay")
+    assert np.flatnonzero(marked).tolist() == [0, 1, 2, 3, 9, 13, 19]
+    assert not control_group([pa.array(range(20))], 0, "flight_delay").any()
+
+
+def test_the_control_group_has_its_share_and_differs_between_jobs():
+    one = control_group([pa.array(range(20_000))], 0.1, "one")
+    two = control_group([pa.array(range(20_000))], 0.1, "two")
+    assert 0.09 < one.mean() < 0.11
+    assert 0.005 < (one & two).mean() < 0.015
+
+
+def test_the_parts_of_a_key_do_not_run_together():
+    numbers = [str(i) for i in range(100)]
+    apart = control_group([pa.array(numbers), pa.array(["0"] * 100)], 0.5, "j")
+    together = control_group([pa.array([f"{i}0" for i in numbers]), pa.array([""] * 100)], 0.5, "j")
+    assert apart.tolist() != together.tolist()
+
+
+# --- measure ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_figures_of_a_window_are_kept_apart_by_version_and_added_up_over_runs():
+    profiles = [(1, {"rows": 10, "missing": {"x": 1}}), (1, {"rows": 30, "missing": {"x": 3}})]
+    found = summarise([Scored(1, 40, 2, 0.25), Scored(2, 10, 0, 0.5)], 50, profiles)
+    values = {(m.model_version, m.name, m.column): (m.value, m.n) for m in found}
+    assert values == {
+        (1, "rows", ""): (40, 40),
+        (1, "late_rows", ""): (2, 40),
+        (1, "mean_score", ""): (0.25, 40),
+        (2, "rows", ""): (10, 10),
+        (2, "late_rows", ""): (0, 10),
+        (2, "mean_score", ""): (0.5, 10),
+        (1, "null_share", "x"): (0.1, 40),
+        (2, "rejected_share", ""): (0.5, 100),
+    }
+    assert summarise([], 0, []) == []
+
+
+# --- log -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_a_constant_sentence_and_its_fields(caplog):
+    log.logger.propagate = True
+    with caplog.at_level("INFO", "plantao"):
+        log.event("score finished", {"job": "a", "run": None, "seconds": 1.23456, "window": "one .. two"})
+    assert caplog.messages == ['score finished: job=a seconds=1.235 window="one .. two"']
+
+
+def test_a_stopwatch_adds_up():
+    watch = log.Stopwatch()
+    for _ in range(2):
+        with watch.step("score"):
+            time.sleep(0.01)
+    assert watch.seconds["score"] >= 0.02
+
+
+# --- the model store -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifest():
+    from datetime import UTC, datetime
+
+    from plantao.score.registration import describe
+
+    when = datetime(2013, 4, 1, tzinfo=UTC)
+    known = {"version": 1, "sha256": "0" * 64, "file": "model.joblib", "created_by": "me", "created_at": when}
+    return describe(classifier(training_frame()), training_frame(), name="m", **known)
+
+
+def test_a_version_is_written_whole_and_never_again(tmp_path, manifest):
+    store = str(tmp_path)
+    place = model_store.write_version(store, manifest, b"bytes")
+    assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "model.joblib"]
+    with pytest.raises(UsageError, match="exists already; a version never changes"):
+        model_store.write_version(store, manifest, b"others")
+    assert model_store.read_bytes(store, manifest) == b"bytes"
+    assert model_store.read_manifest(store, "m", 1) == manifest
+    assert [path.name for path in place.parent.iterdir()] == ["1"]
+
+
+def test_an_unfinished_version_is_no_version(tmp_path, manifest):
+    model_store.write_version(str(tmp_path), manifest, b"bytes")
+    (tmp_path / "m" / ".2-abc").mkdir()
+    (tmp_path / "m" / "notes.txt").touch()
+    assert model_store.versions(str(tmp_path), "m") == [1]
+    assert model_store.next_version(str(tmp_path), "m", [4]) == 5
+    assert model_store.models(str(tmp_path)) == ["m"]
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, manifest, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        model_store.write_version(str(tmp_path), manifest, b"bytes")
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_store_that_is_no_folder_is_refused_with_the_variable():
+    assert model_store.folder_of("file:///srv/models") == Path("/srv/models")
+    with pytest.raises(UsageError, match="PLANTAO_MODEL_STORE"):
+        model_store.folder_of("s3://bucket")
+
+
+# --- rights ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_rights_name_every_source_and_target_and_no_write_at_the_source(tmp_path):
+    from plantao.job_file import parse
+
+    one = parse("one", JOB, read_query=lambda _: "")
+    two = parse("two", JOB.replace('table     = "public.readings"', 'query = "select 1"'), read_query=lambda _: "")
+    text = grants([one, two], "plantao")
+    assert 'grant select on "public"."readings" to plantao_scorer;' in text
+    assert "grant plantao_scorer SELECT on every table that the query names" in text
+    assert not [line for line in text.splitlines() if "readings" in line and ("insert" in line or "update" in line)]
