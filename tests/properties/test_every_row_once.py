@@ -1,8 +1,8 @@
 """Whatever the client does and in whatever order windows are scored: every row once.
 
 A client inserts, deletes, edits, moves, spoils and mends rows while windows are scored in any order, overlapping, dry,
-or again. Once every day has been scored twice more, in order, the promises hold. For more examples than the few of
-`make test`: PLANTAO_EXAMPLES=500 .venv/bin/python -m pytest tests/properties/test_every_row_once.py
+or again. Once every day has been scored once more, in order, the promises hold. For more examples than the few of
+`make test`: EXAMPLES=500 .venv/bin/python -m pytest tests/properties/test_every_row_once.py
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import JOB, World, classifier, day, training_frame
 
 from plantao.extract.window import Window
+from world import JOB, World, classifier, day, training_frame
 
-EXAMPLES = int(os.environ.pop("EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "6"))
 DAYS = st.integers(1, 6)
 JOBS = {
     "keep": JOB.replace('late_rows = "3 days"', 'late_rows = "6 days"') + "[validate]\nat_most_rejected = 1.0\n",
-    "rescore": JOB.replace('late_rows = "3 days"', 'late_rows = "6 days"\non_change = "rescore"\nchanged_at = "edited_at"')
+    "rescore": JOB.replace(
+        'late_rows = "3 days"', 'late_rows = "6 days"\non_change = "rescore"\nchanged_at = "edited_at"'
+    )
     + "[validate]\nat_most_rejected = 1.0\n",
 }
 MODEL = classifier(training_frame())
@@ -36,7 +38,7 @@ ACTIONS = st.lists(
         st.tuples(st.sampled_from(["dry", "rescore"]), DAYS),
     ),
     min_size=4,
-    max_size=14,
+    max_size=10,
 )
 
 
@@ -104,9 +106,8 @@ def test_every_row_has_one_prediction_or_one_reject(server, tmp_path_factory, re
         client.insert(1, 3)
         for action in actions:
             client.act(*action)
-        for _ in range(2):
-            for number in range(1, 9):
-                client.score(number)
+        for number in range(1, 8):
+            client.score(number)
         check(world, client, kind)
 
 
@@ -132,4 +133,5 @@ def check(world: World, client: Client, kind: str) -> None:
     if still:
         frame = pd.DataFrame([row[1:4] for row in still], columns=["x", "y", "city"])
         expected = MODEL.predict_proba(frame)[:, 1]
-        assert np.array([predictions[row[0]][1] for row in still]).tolist() == expected.tolist()
+        # Batches of other sizes round the last bit differently.
+        np.testing.assert_allclose([predictions[row[0]][1] for row in still], expected, rtol=1e-12)

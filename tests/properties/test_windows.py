@@ -19,8 +19,8 @@ CRONS = [
 ]
 # Around the days on which clocks are changed in these zones, and in between.
 MOMENTS = st.sampled_from(
-    [datetime(2013, 3, 9), datetime(2013, 11, 2), datetime(2013, 10, 26), datetime(2013, 4, 6), datetime(2013, 2, 16)]
-).flatmap(lambda base: st.integers(0, 60 * 48).map(lambda m: base.replace(tzinfo=UTC) + timedelta(minutes=m)))
+    [datetime(2013, month, day, tzinfo=UTC) for month, day in [(3, 9), (11, 2), (10, 26), (4, 6), (2, 16)]]
+).flatmap(lambda base: st.integers(0, 60 * 48).map(lambda minutes: base + timedelta(minutes=minutes)))
 DAYS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=8)
 
 

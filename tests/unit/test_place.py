@@ -51,7 +51,9 @@ def test_a_password_is_never_shown():
     assert "topsecret" in dsn(found, "x")
 
 
-@pytest.mark.parametrize("text", ["mysql://me:topsecret@h/d", "topsecret", '{"password": "topsecret"', "postgres://h:topsecret"])
+@pytest.mark.parametrize(
+    "text", ["mysql://me:topsecret@h/d", "topsecret", '{"password": "topsecret"', "postgres://h:topsecret"]
+)
 def test_what_cannot_be_read_is_refused_without_repeating_it(text):
     with pytest.raises(UsageError, match="AIRFLOW_CONN_SHOP") as caught:
         address.parse("shop", text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from world import APRIL, day
 
 from plantao.errors import UsageError
 from plantao.extract.window import (
@@ -19,6 +19,7 @@ from plantao.extract.window import (
     owed,
     owed_on_demand,
 )
+from world import APRIL, day
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAILY = Schedule("0 0 * * *", ZoneInfo("UTC"))
@@ -29,12 +30,14 @@ def local(*parts: int, zone: ZoneInfo = NEW_YORK) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("first", "hours"), [(local(2013, 3, 9), [24, 23, 24]), (local(2013, 11, 2), [24, 25, 24])], ids=["spring", "autumn"]
+    ("first", "hours"),
+    [(local(2013, 3, 9), [24, 23, 24]), (local(2013, 11, 2), [24, 25, 24])],
+    ids=["spring", "autumn"],
 )
 def test_days_on_which_the_clock_is_changed_have_their_own_length_and_no_gap(first, hours):
     windows = list(Schedule("0 0 * * *", NEW_YORK).windows(first, first + timedelta(days=4)))[:3]
     assert [(w.end - w.start) / timedelta(hours=1) for w in windows] == hours
-    assert all(a.end == b.start for a, b in zip(windows, windows[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(windows))
 
 
 def test_hours_are_counted_through_the_change_of_the_clock():
@@ -88,7 +91,9 @@ def test_late_rows_are_looked_for_only_where_the_ledger_says_done():
     done = merged([day(1), day(3)])
     assert late_ranges(day(5), timedelta(days=3), APRIL, done) == [day(3)]
     assert late_ranges(day(5), timedelta(days=9), APRIL, done) == [day(1), day(3)]
-    assert late_ranges(day(5), timedelta(hours=30), APRIL, done) == [Window(day(3).start + timedelta(hours=18), day(3).end)]
+    assert late_ranges(day(5), timedelta(hours=30), APRIL, done) == [
+        Window(day(3).start + timedelta(hours=18), day(3).end)
+    ]
     assert late_ranges(day(5), timedelta(0), APRIL, done) == []
 
 
