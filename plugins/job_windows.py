@@ -9,11 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import pendulum
 from airflow.plugins_manager import AirflowPlugin
+from airflow.timetables.base import DataInterval
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from plantao.extract.window import Schedule
+
 if TYPE_CHECKING:
-    from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
+    from airflow.timetables.base import DagRunInfo, TimeRestriction
 
 
 class JobTimetable(CronDataIntervalTimetable):
@@ -33,6 +37,11 @@ class JobTimetable(CronDataIntervalTimetable):
         base = CronDataIntervalTimetable.deserialize(data)
         ends = datetime.fromisoformat(data["ends"]) if data.get("ends") else None
         return cls(base._expression, base._timezone, ends)  # noqa: SLF001 - the class keeps them nowhere else
+
+    def infer_manual_data_interval(self, *, run_after: datetime) -> DataInterval:
+        """Return the newest window that has ended, for a run triggered without one."""
+        window = Schedule(self._expression, self._timezone).last_complete(run_after)
+        return DataInterval(pendulum.instance(window.start), pendulum.instance(window.end))
 
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction

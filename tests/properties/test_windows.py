@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from plantao.extract.window import Schedule, Window, is_covered, merged, owed
@@ -21,6 +21,7 @@ CRONS = [
 MOMENTS = st.sampled_from(
     [datetime(2013, month, day, tzinfo=UTC) for month, day in [(3, 9), (11, 2), (10, 26), (4, 6), (2, 16)]]
 ).flatmap(lambda base: st.integers(0, 60 * 48).map(lambda minutes: base + timedelta(minutes=minutes)))
+HOUR = timedelta(hours=1)
 DAYS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=8)
 
 
@@ -45,6 +46,7 @@ def test_they_are_the_data_intervals_of_airflows_own_timetable(cron, zone, momen
     from airflow.timetables.interval import CronDataIntervalTimetable
 
     theirs, ours = CronDataIntervalTimetable(cron, timezone=zone), Schedule(cron, ZoneInfo(zone))
+    assume(_offset(moment - HOUR, zone) == _offset(moment + HOUR, zone))
     there = pendulum.instance(moment)
     assert ours.after(moment) == theirs._get_next(there)
     assert ours.before(moment) == theirs._get_prev(there)
@@ -53,6 +55,21 @@ def test_they_are_the_data_intervals_of_airflows_own_timetable(cron, zone, momen
     inferred = theirs.infer_manual_data_interval(run_after=there)
     assert ours.last_complete(moment) == Window.of(inferred.start, inferred.end)
     assert type(Window.of(inferred.start, inferred.end).start) is datetime
+
+
+@given(cron=st.sampled_from(CRONS), zone=st.sampled_from(ZONES), moment=MOMENTS)
+@settings(max_examples=150, deadline=None)
+def test_each_moment_lies_between_the_tick_before_and_the_tick_after(cron, zone, moment):
+    schedule = Schedule(cron, ZoneInfo(zone))
+    assert schedule.before(moment) < moment < schedule.after(moment)
+    assert schedule.at_or_before(moment) <= moment <= schedule.at_or_after(moment)
+    assert schedule.before(schedule.after(moment)) in {moment, schedule.before(moment)}
+    assert schedule.after(schedule.before(moment)) in {moment, schedule.after(moment)}
+    assert schedule.last_complete(moment).end <= moment
+
+
+def _offset(moment: datetime, zone: str) -> timedelta | None:
+    return moment.astimezone(ZoneInfo(zone)).utcoffset()
 
 
 def days(parts) -> list[Window]:

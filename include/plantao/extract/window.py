@@ -1,9 +1,10 @@
 """Which rows a run is for: windows of time, from a schedule, the ledger and now.
 
 Pure. A window is the half-open interval `[start, end)` in UTC. The windows of a schedule are the intervals
-between two ticks of its cron expression in the job's time zone, exactly as Airflow's `CronDataIntervalTimetable`
-draws them (a property test compares the two), so that the command line and Airflow mean the same window, also
-on the days when the clock is changed.
+between two ticks of its cron expression in the job's time zone, as Airflow's `CronDataIntervalTimetable` draws them
+(a property test compares the two), so that the command line and Airflow mean the same window, also on the days when
+the clock is changed. Only for a moment inside the very hour of the change do they differ: Airflow then takes a tick
+that is still to come for the last one.
 """
 
 from __future__ import annotations
@@ -73,11 +74,24 @@ class Schedule:
 
     def after(self, moment: datetime) -> datetime:
         """Return the first tick after `moment`, in UTC."""
-        return self._step(moment, 1)
+        wall, cron = self._wall_clock(moment)
+        tick: datetime = cron.get_next(datetime)
+        if _ticks_every_hour(cron):
+            return moment.astimezone(UTC) + (tick - wall)
+        found = _from_wall_clock(tick, self.zone)
+        while (earlier := _from_wall_clock(cron.get_prev(datetime), self.zone)) > moment:
+            found = earlier
+        return found
 
     def before(self, moment: datetime) -> datetime:
         """Return the last tick before `moment`, in UTC."""
-        return self._step(moment, -1)
+        wall, cron = self._wall_clock(moment)
+        tick: datetime = cron.get_prev(datetime)
+        if _ticks_every_hour(cron):
+            return moment.astimezone(UTC) + (tick - wall)
+        while (found := _from_wall_clock(tick, self.zone)) >= moment:
+            tick = cron.get_prev(datetime)
+        return found
 
     def at_or_after(self, moment: datetime) -> datetime:
         """Return `moment` when it is a tick, else the first one after it."""
@@ -101,16 +115,14 @@ class Schedule:
         end = self.at_or_before(now)
         return Window(self.before(end), end)
 
-    def _step(self, moment: datetime, direction: int) -> datetime:
-        # croniter counts on the wall clock, which cannot tell the two 01:30 of the night when the clock goes back.
-        # An expression that ticks in every hour is therefore stepped by duration, any other by the wall clock.
-        local = moment.astimezone(self.zone)
-        wall = local.replace(tzinfo=None)
-        cron = croniter(self.cron, wall)
-        tick: datetime = cron.get_next(datetime) if direction > 0 else cron.get_prev(datetime)
-        if cron.expanded[1] == ["*"]:
-            return moment.astimezone(UTC) + (tick - wall)
-        return _from_wall_clock(tick, self.zone)
+    def _wall_clock(self, moment: datetime) -> tuple[datetime, croniter]:
+        wall = moment.astimezone(self.zone).replace(tzinfo=None)
+        return wall, croniter(self.cron, wall)
+
+
+def _ticks_every_hour(cron: croniter) -> bool:
+    """Tell whether ticks are stepped by duration: the wall clock cannot tell the two 01:30 of a night in autumn."""
+    return bool(cron.expanded[1] == ["*"])
 
 
 def _from_wall_clock(wall: datetime, zone: tzinfo) -> datetime:
