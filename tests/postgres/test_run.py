@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
+from plantao import database
 from plantao.extract.window import Window
+from plantao.load import write
+from plantao.load.table import prediction_table
 from world import APRIL, JOB, classifier, day, training_frame
 
 
@@ -47,6 +52,22 @@ def test_a_prediction_says_what_it_came_from(world):
     assert row == (1000, APRIL, 1, report.run_id, False)
     ledger = world.results("select code_version, environment->>'python', source_snapshot, worker from plantao.runs")
     assert all(ledger[0])
+
+
+def test_jobs_that_start_together_share_a_new_schema(world):
+    output = world.register().output
+    jobs = [world.job(JOB.replace("predictions.bad_reading", f"predictions.p{i}"), f"job_{i}") for i in range(6)]
+    ready = threading.Barrier(len(jobs))
+
+    def create(job):
+        with database.session(world.address("client_db"), "plantao") as connection:
+            ready.wait()
+            return write.ensure_table(connection, prediction_table(job, ["int8"], output))
+
+    for _ in range(5):
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            assert all(pool.map(create, jobs))
+        world.sql("drop schema predictions cascade")
 
 
 def test_an_empty_window_is_a_run_and_no_error(world):

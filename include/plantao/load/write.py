@@ -65,9 +65,8 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
             raise TargetRefused(message, advice, "load")
         return False
     with database.explained("load", TargetRefused, f"creating {table.shown}"), connection.begin():
-        connection.execute(
-            text("select pg_advisory_xact_lock(hashtextextended('plantao.table ' || :t, 0))"), {"t": table.shown}
-        )
+        # One lock for all tables: two jobs that start together may need the same new schema.
+        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.create', 0))"))
         if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": table.schema}).scalar():
             database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
         for statement in tables.create(table):
