@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from contextlib import closing
@@ -70,6 +71,13 @@ def down() -> None:
     typer.echo("Airflow is stopped" if Stack(here.settings).stop() else "Airflow was not running")
     server = embedded.Server(here.settings.state)
     typer.echo("the database is stopped" if embedded.stop(server) else "the database was not running")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def airflow(context: typer.Context) -> None:
+    """Run Airflow's own command line on the demo's Airflow."""
+    stack = Stack(place.from_environment().settings)
+    os.execve(sys.executable, [sys.executable, "-m", "airflow", *context.args], stack.environment)
 
 
 @app.command()

@@ -166,6 +166,17 @@ def test_a_backfill_over_scored_days_changes_no_row(demo):
     assert runs == [(day, 0) for day in range(5, 12)]
 
 
+def test_airflows_command_line_backfills_too(demo):
+    before = demo.predictions()
+    period = ["--from-date", "2013-04-01", "--to-date", "2013-04-02T12:00:00-04:00"]
+    again = ["--reprocess-behavior", "completed"]
+    demo.call("demo", "airflow", "backfill", "create", "--dag-id", "flight_delay", *period, *again)
+    demo.wait_for([f"scheduled__2013-04-{day:02}T04:00:00+00:00" for day in (2, 3)])
+    assert demo.predictions() == before
+    newest = "select window_start, rows_scored, trigger from plantao.runs order by run_id desc limit 2"
+    assert {row[1:] for row in demo.sql(newest)} == {(0, "backfill")}
+
+
 def test_the_command_line_changes_no_row_either(demo):
     before = demo.predictions()
     report = json.loads(
