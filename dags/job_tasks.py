@@ -62,6 +62,22 @@ def measure(job: Job, scored: list[dict[str, Any]]) -> int:
     return figures
 
 
+def reconcile(job: Job, context: Context) -> dict[str, Any]:
+    """Compare the whole history with the predictions when the job's rhythm asks for it, and score what is owed."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from plantao import reconcile as reconciliation
+
+    here = _place()
+    if context["params"]["dry_run"]:
+        message = "a dry run repairs nothing"
+        raise AirflowSkipException(message)
+    if not reconciliation.is_due(job, here):
+        message = f"the next reconciliation is not due yet ([extract] reconcile = {job.extract.reconcile!r})"
+        raise AirflowSkipException(message)
+    return reconciliation.reconcile(job, here, repair=True).as_dict()
+
+
 def _window(context: Context) -> Window | None:
     """Return the run's data interval; API and asset runs have none, and an interval without length is none."""
     from plantao.extract.window import Window

@@ -62,7 +62,7 @@ FORM: dict[str, Any] = {
 
 
 def scoring_dag(job: Job) -> DAG:
-    """Return the DAG of a job: score the window, then measure it."""
+    """Return the DAG of a job: score the window, measure it, and from time to time look at the whole history."""
     with DAG(
         job.name,
         description=job.description,
@@ -90,7 +90,15 @@ def scoring_dag(job: Job) -> DAG:
             """Write down how many rows there were, what they scored on average, and how many gaps they had."""
             return job_tasks.measure(job, scored)
 
-        measure(score())
+        @task(pool=job.extract.connection)
+        def reconcile() -> dict[str, Any]:
+            """When it is time: compare the whole history with the predictions, and score what is owed."""
+            return job_tasks.reconcile(job, get_current_context())
+
+        scored = score()
+        measure(scored)
+        if job.extract.reconcile != "never":
+            scored >> reconcile()
     return dag
 
 
@@ -126,7 +134,7 @@ def documentation(job: Job) -> str:
 |---|---|
 | source | `{source}` on connection `{job.extract.connection}`, key `{", ".join(job.extract.key)}` |
 | window | {job.schedule}, {job.timezone}, by `{job.extract.timestamp}` |
-| late rows | looked for {job.extract.late_rows} back |
+| late rows | looked for {job.extract.late_rows} back; the whole history: {job.extract.reconcile} |
 | model | `{job.score.model}` |
 | predictions | `{job.load.table}` on connection `{job.load.connection}` |
 | owner | {job.owner or "nobody is named"} |

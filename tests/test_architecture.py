@@ -29,6 +29,7 @@ READS_AND_WRITES = {
         "job_file.py",
         "log.py",
         "place.py",
+        "reconcile.py",
         "run.py",
         "settings.py",
     ),

@@ -161,7 +161,7 @@ class Attempt:
         if self.run_id is not None:
             write.ensure_table(self.connection, table)
             return True
-        return write.find_table(self.connection, table) is not None
+        return write.find_table(self.connection, table.schema, table.name) is not None
 
     def _plan(self, snapshot: Snapshot, source: Source, table_exists: bool) -> Extraction:
         done = ledger.covered(self.connection, self.job.name)

@@ -99,7 +99,7 @@ def _source(job: Job, place: Place, manifest: Manifest) -> str:
         problems = source_problems(job, source.types, manifest.contract)
         if not problems:
             table = prediction_table(job, source.key_types, manifest.output)
-            found = write.find_table(session, table)
+            found = write.find_table(session, table.schema, table.name)
             problems += [f"{table.shown}: {line}" for line in mismatches(table, found)] if found else []
     if problems:
         message = "; ".join(problems)

@@ -303,6 +303,7 @@ def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snaps
     settings = (
         "set transaction isolation level repeatable read read only",
         "set local timezone = 'UTC'",
+        "set local datestyle = 'ISO'",
         f"set local statement_timeout = '{STATEMENT_SECONDS}s'",
         "set local lock_timeout = '10s'",
         f"set local idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",

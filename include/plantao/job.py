@@ -174,6 +174,8 @@ class Extract(Section):
     """What happens to a row that was edited after it was scored."""
     changed_at: ColumnName | None = None
     """The column that moves when a row is edited; needed for "rescore"."""
+    reconcile: Literal["daily", "weekly", "monthly", "never"] = "monthly"
+    """How often the whole history is compared with the predictions, and what is owed is repaired."""
 
 
 class ColumnRule(Section):

@@ -8,6 +8,7 @@ The lock is on the database's side: it ends with the session, however the proces
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,7 @@ from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection, RowMapping
@@ -244,6 +245,54 @@ def _swap(connection: Connection, statement: str, **values: Any) -> None:
     if changed != 1:
         message = f"run {values['run']} was closed by somebody else while it worked. It wrote nothing."
         raise Superseded(message, "nothing: the newer attempt has the window", "load")
+
+
+@contextmanager
+def alone(connection: Connection, name: str) -> Iterator[bool]:
+    """Hold a lock by name for as long as the context lasts; False when another session has it."""
+    take = text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
+    with connection.begin():
+        taken = bool(connection.execute(take, {"name": name}).scalar_one())
+    try:
+        yield taken
+    finally:
+        if taken and not connection.closed and not connection.invalidated:
+            with connection.begin():
+                connection.execute(text("select pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
+
+
+def open_rejects(connection: Connection, job: str, period: Window) -> list[datetime]:
+    """Return the timestamps of the rows of a period that are set aside, oldest first."""
+    query = text(
+        "select distinct source_timestamp from rejected_rows where job = :job and resolved_at is null"
+        " and source_timestamp >= :start and source_timestamp < :end order by 1"
+    )
+    with connection.begin():
+        return list(connection.execute(query, {"job": job, "start": period.start, "end": period.end}).scalars())
+
+
+def last_reconciled(connection: Connection, job: str) -> datetime | None:
+    """Return when the job was last reconciled, else when it first succeeded; None when it never has."""
+    query = text(
+        "select coalesce((select max(finished_at) from reconciliations where job = :job), (select min(finished_at)"
+        " from runs where job = :job and role = 'champion' and status in ('succeeded', 'empty')))"
+    )
+    with connection.begin():
+        moment: datetime | None = connection.execute(query, {"job": job}).scalar_one()
+    return moment
+
+
+def record_reconciliation(connection: Connection, values: Mapping[str, Any], period: Window, started: datetime) -> None:
+    """Write down what a comparison of a period found."""
+    counts = ("source", "accounted", "owed", "edited", "gone", "without_time", "repaired")
+    names = [*(f"rows_{count}" for count in counts), "rejects_gone", "job"]
+    statement = text(
+        f"insert into reconciliations ({', '.join(names)}, period_start, period_end, examples, started_at)"
+        f" values ({', '.join(f':{name}' for name in names)}, :start, :end, cast(:examples as jsonb), :started)"
+    )
+    given = {name: values[name] for name in names} | {"start": period.start, "end": period.end, "started": started}
+    with database.explained("load", NotInitialised, "writing down the reconciliation"), connection.begin():
+        connection.execute(statement, {**given, "examples": json.dumps(values["examples"], default=str)})
 
 
 def attempts(connection: Connection, job: str, limit: int) -> list[RowMapping]:

@@ -41,7 +41,7 @@ def test_the_projects_own_job_files_are_dags(monkeypatch, airflow_home):
 def test_a_broken_job_file_is_a_red_dag_that_names_its_mistakes_while_the_others_run(jobs):
     dags = jobs(good=JOB, bad=JOB.replace("late_rows", "laterows"), worse="not toml", **{"Strange Näme": JOB})
     assert set(dags) == {"good", "bad", "worse", "Strange_N_me"}
-    assert list(dags["good"].task_ids) == ["score", "measure"]
+    assert list(dags["good"].task_ids) == ["score", "measure", "reconcile"]
     assert "did you mean 'late_rows'?" in dags["bad"].doc_md
     with pytest.raises(Exception, match=r"(?s)1 mistake.*\[extract\] laterows.*did you mean 'late_rows'"):
         dags["bad"].get_task("job_file_is_broken").python_callable()
@@ -68,6 +68,11 @@ def test_a_job_runs_without_anyone_having_to_switch_it_on_and_catches_up(jobs):
 def test_reading_is_bounded_by_a_pool_of_the_clients_connection(jobs):
     dag = jobs(one=JOB.replace("[extract]", '[extract]\nconnection = "other_client"'))["one"]
     assert dag.get_task("score").pool == "other_client"
+
+
+def test_a_job_that_never_reconciles_has_no_such_task(jobs):
+    dag = jobs(one=JOB.replace("late_rows", 'reconcile = "never"\nlate_rows'))["one"]
+    assert list(dag.task_ids) == ["score", "measure"]
 
 
 def test_the_prediction_table_is_an_asset_that_others_can_build_on(jobs):

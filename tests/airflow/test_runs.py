@@ -30,7 +30,8 @@ def trigger(airflow_world):
 
 def test_a_run_scores_its_window_and_measures_it(trigger, airflow_world):
     state, tasks = trigger()
-    assert (state, tasks) == ("success", {"score": ("success", 1), "measure": ("success", 1)})
+    assert state == "success"
+    assert tasks == {"score": ("success", 1), "measure": ("success", 1), "reconcile": ("skipped", 1)}
     assert [row[0] for row in airflow_world.predictions()] == list(range(1000, 1020))
     assert airflow_world.attempts("status, trigger, airflow_run is not null") == [("succeeded", "manual", True)]
     names = {row[0] for row in airflow_world.results("select name from plantao.metrics_latest")}
@@ -55,6 +56,26 @@ def test_a_run_without_a_window_scores_everything_that_is_owed(trigger, airflow_
     assert windows == [(2,), (1,), (3,), (4,)]
     assert trigger(None)[0] == "success"
     assert len(airflow_world.attempts()) == 4
+
+
+def test_a_row_beyond_the_look_back_is_scored_when_the_reconciliation_is_due(trigger, airflow_world):
+    airflow_world.job(JOB.replace("late_rows ", 'reconcile = "daily"\nlate_rows '))
+    for day in (1, 5):
+        trigger(day)
+    airflow_world.insert(1, [9001])
+    airflow_world.results(
+        "insert into plantao.reconciliations (job, period_start, period_end, rows_source, rows_accounted, rows_owed,"
+        " rows_edited, rows_gone, rejects_gone, rows_without_time, examples, started_at, finished_at) values"
+        " ('bad_reading', '2013-04-01', '2013-04-02', 20, 20, 0, 0, 0, 0, 0, '{}', now(), now() - interval '2 days')"
+    )
+    assert trigger(5, dry_run=True)[1]["reconcile"][0] == "skipped"
+    state, tasks = trigger(5)
+    assert (state, tasks["reconcile"][0]) == ("success", "success")
+    assert (9001,) in airflow_world.predictions("id")
+    # Days 2 to 4 were never scored, so the reconciliation has scored these too.
+    newest = "select rows_owed, rows_repaired from plantao.reconciliations order by 1 desc limit 1"
+    assert airflow_world.results(newest) == [(61, 61)]
+    assert trigger(5)[1]["reconcile"][0] == "skipped"
 
 
 def test_a_permanent_error_is_not_tried_again(trigger, airflow_world):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import db, jobs, models, scoring, setup
+from plantao.cli import db, history, jobs, models, scoring, setup
 from plantao.errors import PlantaoError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ for name, function in (
     ("run", scoring.run),
     ("backfill", scoring.backfill),
     ("measure", scoring.measure),
+    ("reconcile", history.reconcile),
     ("status", scoring.status),
 ):
     app.command(name)(function)

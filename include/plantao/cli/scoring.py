@@ -53,7 +53,7 @@ def run(
     declared = read_job(here.settings.jobs, job)
     window = _window(declared, start, end, here)
     request = Request(declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run)
-    report = _watched(f"scoring {job}, {window.shown(declared.zone)}", lambda: runs.score_window(request, here))
+    report = watched(f"scoring {job}, {window.shown(declared.zone)}", lambda: runs.score_window(request, here))
     if json_:
         show.as_json(report.as_dict())
     else:
@@ -172,11 +172,8 @@ def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, An
 
 def _window(job: Job, start: str | None, end: str | None, here: Place) -> Window:
     """Return the window that was asked for; without both ends, the last complete one, or all a job owes."""
-    if (start is None) != (end is None):
-        message = "--from and --to belong together: give both, or none for the last complete window."
-        raise UsageError(message)
-    if start is not None and end is not None:
-        return Window.of(_moment(start, job), _moment(end, job))
+    if (given := given_window(job, start, end)) is not None:
+        return given
     now, _ = _ledger_facts(job, here)
     if job.cron is not None:
         until = now if job.ends_at is None else min(now, job.ends_at)
@@ -186,6 +183,16 @@ def _window(job: Job, start: str | None, end: str | None, here: Place) -> Window
         message = f"job {job.name} owes nothing: it starts in the future."
         raise UsageError(message, "give --from and --to")
     return owed[0]
+
+
+def given_window(job: Job, start: str | None, end: str | None) -> Window | None:
+    """Return the window that --from and --to name; None when neither was given."""
+    if (start is None) != (end is None):
+        message = "--from and --to belong together: give both or none."
+        raise UsageError(message)
+    if start is None or end is None:
+        return None
+    return Window.of(_moment(start, job), _moment(end, job))
 
 
 def _ledger_facts(job: Job, here: Place) -> tuple[datetime, list[Window]]:
@@ -237,7 +244,8 @@ def _line(report: Report, job: Job) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _watched(what: str, call: Callable[[], Any]) -> Any:
+def watched(what: str, call: Callable[[], Any]) -> Any:
+    """Return what `call` returns; on a terminal something moves meanwhile."""
     if not sys.stderr.isatty():
         return call()
     from rich.console import Console

@@ -231,7 +231,7 @@ def select_predicted_keys(source: Source, window: Window) -> Composed:
 def select_predictions_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composed:
     """Return the SELECT, for the target, of the predictions that exist for `keys` (one sequence per key column)."""
     columns = SQL(", ").join([SQL("p.{}").format(Identifier(name)) for name in source.job.extract.key])
-    return _from_predictions(source, SQL("({}) in ({})").format(columns, _unnest(source, keys)))
+    return _from_predictions(source, SQL("({}) in ({})").format(columns, unnest(source, keys)))
 
 
 def _from_predictions(source: Source, condition: Composable) -> Composed:
@@ -249,10 +249,11 @@ def has_one_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
     """Return the condition that a row's key is among `keys`, or has a NULL and so cannot be compared."""
     columns = SQL(", ").join([SQL("s.{}").format(Identifier(name)) for name in source.job.extract.key])
     incomplete = SQL(" or ").join([SQL("s.{} is null").format(Identifier(name)) for name in source.job.extract.key])
-    return SQL("(({}) in ({}) or {})").format(columns, _unnest(source, keys), incomplete)
+    return SQL("(({}) in ({}) or {})").format(columns, unnest(source, keys), incomplete)
 
 
-def _unnest(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
+def unnest(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
+    """Return the SELECT of given keys (one sequence per key column) as rows."""
     arrays = [
         SQL("{}::{}[]").format(Value(list(column)), SQL(KEY_TYPES[kind][0]))
         for column, kind in zip(keys, source.key_types, strict=True)
@@ -263,6 +264,13 @@ def _unnest(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
 def count_rows(source: Source, conditions: Sequence[Composable]) -> Composed:
     """Return the SELECT that counts the rows for which all `conditions` hold."""
     return SQL("select count(*) from {} as s where {}").format(source.relation, _all(conditions))
+
+
+def select_oldest(source: Source, window: Window) -> Composed:
+    """Return the SELECT of the first finite timestamp in `window`."""
+    return SQL("select min({0}) from {1} as s where {2} and {0} > '-infinity'").format(
+        source.instant, source.relation, source.within(window)
+    )
 
 
 def is_unique(source: Source) -> Composed:

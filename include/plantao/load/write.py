@@ -39,15 +39,15 @@ ROWS_BEFORE_LOAD = 400_000
 BATCHES_IN_FLIGHT = 3
 
 
-def find_table(connection: Connection, table: PredictionTable) -> dict[str, str] | None:
-    """Return the columns of the table as it exists, name to type; None when it does not exist."""
+def find_table(connection: Connection, schema: str, name: str) -> dict[str, str] | None:
+    """Return the columns of a table as it exists, name to type; None when it does not exist."""
     query = text(
         "select a.attname, format_type(a.atttypid, null) from pg_attribute a join pg_class c on c.oid = a.attrelid"
         " join pg_namespace n on n.oid = c.relnamespace"
         " where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped"
     )
     with connection.begin():
-        rows = connection.execute(query, {"schema": table.schema, "name": table.name}).all()
+        rows = connection.execute(query, {"schema": schema, "name": name}).all()
     return {str(name): str(kind) for name, kind in rows} or None
 
 
@@ -57,7 +57,7 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
     Raises TargetRefused when a table of this name cannot take the rows.
     """
     with database.explained("load", TargetRefused, f"looking for {table.shown}"):
-        found = find_table(connection, table)
+        found = find_table(connection, table.schema, table.name)
     if found is not None:
         if problems := tables.mismatches(table, found):
             message = f"the prediction table {table.shown} does not fit: {'; '.join(problems)}. Nothing was written."

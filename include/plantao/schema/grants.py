@@ -29,8 +29,10 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
         f"grant usage on schema {ledger} to {SCORER}, {READER};",
         f"grant select on {ledger}.schema_migrations, {ledger}.status, {ledger}.metrics_latest to {SCORER};",
         f"grant select, insert on {ledger}.models, {ledger}.model_timeline, {ledger}.metrics to {SCORER};",
+        f"grant select, insert on {ledger}.reconciliations to {SCORER};",
         f"grant select, insert, update on {ledger}.runs, {ledger}.rejected_rows, {ledger}.jobs to {SCORER};",
         f"grant select on {ledger}.status, {ledger}.metrics_latest, {ledger}.model_timeline to {READER};",
+        f"grant select on {ledger}.reconciliations to {READER};",
     ]
     for job in jobs:
         lines += ["", f"-- job {job.name}, on connection {job.extract.connection}: the source"]
