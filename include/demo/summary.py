@@ -15,9 +15,10 @@ from plantao import database, place
 from plantao.cli import show as cli
 from plantao.errors import PlantaoError
 from plantao.extract.window import Schedule, Window
-from plantao.job import Job, parse_table_name
+from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
+    from plantao.job import Job
     from collections.abc import Sequence
 
     from plantao.place import Place

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from plantao.errors import JobFileError, UsageError
-from plantao.job import JOB_NAME, PREDICTION_COLUMNS, Extract, Job, localise
+from plantao.job import JOB_NAME, PREDICTION_COLUMNS, Extract, Job
+from plantao.job_types import localise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -24,7 +24,7 @@ from plantao.errors import SourceChanged, SourceRefused, TargetRefused, UsageErr
 from plantao.extract import digest, keys, query, read
 from plantao.extract.digest import Sides
 from plantao.extract.window import BEGINNING, Schedule, Window
-from plantao.job import parse_table_name
+from plantao.job_types import parse_table_name
 from plantao.load.write import find_table
 from plantao.run import score_window
 from plantao.schema.migrate import require_current

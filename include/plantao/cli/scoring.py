@@ -14,11 +14,12 @@ from plantao.attempt import Request
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
-from plantao.job import Job, localise
 from plantao.job_file import read_folder, read_job
+from plantao.job_types import localise
 from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
+    from plantao.job import Job
     from collections.abc import Callable
 
     from plantao.attempt import Report

@@ -19,7 +19,7 @@ from psycopg2.sql import Literal as Value
 
 from plantao.extract.query import KEY_TYPES, Source, both, unnest
 from plantao.extract.window import BEGINNING, Window
-from plantao.job import parse_table_name
+from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

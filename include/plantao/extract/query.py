@@ -22,7 +22,7 @@ from psycopg2.sql import SQL, Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
 from plantao.extract.window import BEGINNING, Window
-from plantao.job import parse_table_name
+from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
 from plantao.extract.query import KEY_TYPES
-from plantao.job import parse_table_name
+from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

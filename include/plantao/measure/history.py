@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from plantao import database, log
 from plantao.errors import TargetRefused
-from plantao.job import parse_table_name
+from plantao.job_types import parse_table_name
 from plantao.measure.summary import Metric, Scored, summarise
 from plantao.schema.migrate import require_current
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantao.job import parse_table_name
+from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
