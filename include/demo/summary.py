@@ -18,9 +18,9 @@ from plantao.extract.window import Schedule, Window
 from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
-    from plantao.job import Job
     from collections.abc import Sequence
 
+    from plantao.job import Job
     from plantao.place import Place
 
 

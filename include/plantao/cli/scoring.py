@@ -19,10 +19,10 @@ from plantao.job_types import localise
 from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
-    from plantao.job import Job
     from collections.abc import Callable
 
     from plantao.attempt import Report
+    from plantao.job import Job
     from plantao.place import Place
 
 STATUS_COLUMNS = ("job", "health", "last_window", "last_success_at", "rows_scored", "model_version", "windows_owed")
