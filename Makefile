@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test check fix bench lock clean
+.PHONY: help demo up down test crash-test check fix bench lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo ## From a fresh clone to predictions in a table, through real Airflow runs
 	@$(BIN)/python -m demo run
@@ -20,6 +20,9 @@ down: ## End everything that `make demo` and `make up` started
 
 test: .venv/test ## Every test
 	@$(BIN)/python -m pytest $(TESTS)
+
+crash-test: .venv/test ## Kill workers at a thousand instants, and compare (CRASH="--kills 1000 --seed 7")
+	@PYTHONPATH=tests $(BIN)/python -m crash $(CRASH)
 
 check: .venv/test ## Format, lint, types, job files, and the locks in step with pyproject.toml
 	$(BIN)/ruff format --check .

@@ -99,6 +99,14 @@ def regressor(frame: pd.DataFrame) -> Any:
     return make_pipeline(preparation(), LinearRegression()).fit(frame[["x", "y", "city"]], frame["amount"])
 
 
+def administer(server: embedded.Server, *statements: str) -> None:
+    """Run statements that stand outside of any transaction."""
+    with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
+        admin.autocommit = True
+        for statement in statements:
+            admin.cursor().execute(statement)
+
+
 @dataclass
 class World:
     """The client's database, the job files and the model store of one test."""
@@ -115,18 +123,14 @@ class World:
         """Make the databases, and remove them afterwards."""
         names = {name: f"test_{next(_numbers)}_{name}" for name in {"client_db", results}}
         (folder / "jobs").mkdir()
-        with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
-            admin.autocommit = True
-            for name in names.values():
-                admin.cursor().execute(f"create database {name} template template_client")
-            world = cls(server, folder, names, results)
-            try:
-                yield world
-            finally:
-                for connection in world._open:
-                    connection.close()
-                for name in names.values():
-                    admin.cursor().execute(f"drop database {name} with (force)")
+        administer(server, *(f"create database {name} template template_client" for name in names.values()))
+        world = cls(server, folder, names, results)
+        try:
+            yield world
+        finally:
+            for connection in world._open:
+                connection.close()
+            administer(server, *(f"drop database {name} with (force)" for name in names.values()))
 
     @property
     def place(self) -> Place:

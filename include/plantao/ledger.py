@@ -33,6 +33,15 @@ Trigger = Literal["schedule", "backfill", "manual", "request", "asset"]
 LOST_THE_RACE = {"23P01", "23505", "40P01"}
 
 
+# The session that holds an attempt's own lock. PostgreSQL shows the two halves of a lock's number apart.
+END_SESSION_OF = text(
+    "select pg_terminate_backend(l.pid) from pg_locks as l, hashtextextended('plantao.run ' || :run, 0) as number"
+    " where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.pid <> pg_backend_pid()"
+    " and l.database = (select oid from pg_database where datname = current_database())"
+    " and l.classid::bigint = (number >> 32) & 4294967295 and l.objid::bigint = number & 4294967295"
+)
+
+
 @dataclass(frozen=True)
 class Origin:
     """Who asked for an attempt, and where it runs."""
@@ -109,8 +118,8 @@ def declare(connection: Connection, job: Job, period: float | None) -> None:
 def start(connection: Connection, job: Job, window: Window, version: int | None, origin: Origin) -> int:
     """Write the attempt `running` and return its run_id. Raises WindowBusy when a live attempt holds the window.
 
-    An attempt whose session is gone is closed as failed; so is an earlier try of the same Airflow task, which may
-    still be alive but will find at its load that it was superseded.
+    An attempt whose session is gone is closed as failed. So is an earlier try of the same Airflow task; should its
+    process still be alive, frozen or cut off, then its session is ended, because it may hold the locks of a load.
     """
     values = {
         "job": job.name,
@@ -158,6 +167,7 @@ def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> N
         reason = f"its process ({rival['worker']}) ended without a word; nothing of it was written"
     elif origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run:
         reason = f"superseded by a newer try of the same task ({origin.airflow_run})"
+        connection.execute(END_SESSION_OF, {"run": rival["run_id"]})
     else:
         window = Window.of(rival["window_start"], rival["window_end"])
         holder = f"run {rival['run_id']} of {rival['worker']}, since {rival['started_at']:%Y-%m-%d %H:%M:%S%z}"
@@ -192,8 +202,13 @@ def hold(connection: Connection, run_id: int) -> None:
     """Lock the attempt inside the load's transaction. Raises Superseded when another one has replaced it."""
     query = text("select run_id from runs where run_id = :run and status = 'running' for update")
     if connection.execute(query, {"run": run_id}).first() is None:
-        message = f"run {run_id} was replaced by a newer attempt while it worked. It wrote nothing."
-        raise Superseded(message, "nothing: the newer attempt has the window", "load")
+        raise superseded(run_id)
+
+
+def superseded(run_id: int) -> Superseded:
+    """Return the error of an attempt that a newer one has replaced."""
+    message = f"run {run_id} was replaced by a newer attempt while it worked. It wrote nothing."
+    return Superseded(message, "nothing: the newer attempt has the window", "load")
 
 
 def succeed(  # noqa: PLR0913 - what a success consists of
@@ -227,14 +242,20 @@ def succeed(  # noqa: PLR0913 - what a success consists of
 
 
 def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool) -> bool:
-    """Close the attempt as failed; False when it was closed already, by a newer one."""
+    """Close the attempt as failed; False when a newer attempt has done so already.
+
+    One that succeeded, though the answer to its commit was lost, stays a success; the retry finds its rows.
+    """
     statement = text(
         "update runs set status = 'failed', finished_at = clock_timestamp(), error = :reason, error_kind = :kind"
         " where run_id = :run and status = 'running'"
     )
     values = {"run": run_id, "reason": reason[:4000], "kind": "permanent" if permanent else "transient"}
+    replaced = text("select exists (select from runs where run_id = :run and status = 'failed')")
     with connection.begin():
-        return connection.execute(statement, values).rowcount == 1
+        if connection.execute(statement, values).rowcount == 1:
+            return True
+        return not connection.execute(replaced, values).scalar_one()
 
 
 def _swap(connection: Connection, statement: str, **values: Any) -> None:
@@ -243,8 +264,7 @@ def _swap(connection: Connection, statement: str, **values: Any) -> None:
     except sqlalchemy.exc.IntegrityError as error:
         database.raise_explained(error, "load", NotInitialised, "closing the books")
     if changed != 1:
-        message = f"run {values['run']} was closed by somebody else while it worked. It wrote nothing."
-        raise Superseded(message, "nothing: the newer attempt has the window", "load")
+        raise superseded(values["run"])
 
 
 @contextmanager

@@ -48,7 +48,8 @@ def score_window(request: Request, place: Place) -> Report:
         try:
             return Attempt(request, place, connection, run_id).run()
         except BaseException as error:
-            _record_failure(request, place, connection, run_id, error)
+            if not _record_failure(request, place, connection, run_id, error):
+                raise ledger.superseded(run_id) from error
             raise
 
 
@@ -67,8 +68,8 @@ def owed_windows(job: Job, place: Place) -> list[Window]:
     return owed(Schedule(job.cron, job.zone), job.starts_at, job.ends_at, done, now)
 
 
-def _record_failure(request: Request, place: Place, connection: Connection, run_id: int, error: BaseException) -> None:
-    """Close the attempt as failed, over a new session if the old one is gone.
+def _record_failure(request: Request, place: Place, connection: Connection, run_id: int, error: BaseException) -> bool:
+    """Close the attempt as failed, over a new session if the old one is gone; False when another one has done so.
 
     When the database cannot be reached at all, the next attempt finds this one's session gone and closes it.
     """
@@ -85,14 +86,15 @@ def _record_failure(request: Request, place: Place, connection: Connection, run_
             database.explained("load", TargetRefused, "recording the failure"),
             database.deadline(connection, database.CONNECT_SECONDS),
         ):
-            ledger.fail(connection, run_id, reason, permanent=permanent)
+            return ledger.fail(connection, run_id, reason, permanent=permanent)
     except PlantaoError:
         target = place.address(request.job.load.connection)
         try:
             with database.session(target, place.settings.schema) as another:
-                ledger.fail(another, run_id, reason, permanent=permanent)
+                return ledger.fail(another, run_id, reason, permanent=permanent)
         except PlantaoError as second:
             log.event("the ledger could not be told", {"run": run_id, "error": str(second)}, logging.ERROR)
+    return True
 
 
 def _origin(request: Request) -> ledger.Origin:
