@@ -130,7 +130,7 @@ class World:
         finally:
             for connection in world._open:
                 connection.close()
-            administer(server, *(f"drop database {name} with (force)" for name in names.values()))
+            administer(server, *(f"drop database {name} with (force)" for name in set(names.values())))
 
     @property
     def place(self) -> Place:

@@ -74,7 +74,7 @@ class Arena:
     """A client with many windows, and everything that can happen to who scores them."""
 
     def __init__(self, world: World, server: embedded.Server, windows: int, seed: int) -> None:
-        self.world, self.server, self.random = world, server, random.Random(seed)  # noqa: S311 - a seed makes it repeatable
+        self.world, self.server, self.random = world, server, random.Random(seed)
         self.tally = Tally()
         self.windows = [Window(APRIL + timedelta(hours=n), APRIL + timedelta(hours=n + 1)) for n in range(windows)]
         self.fresh = iter(self.windows)
