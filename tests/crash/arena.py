@@ -87,7 +87,7 @@ class Arena:
         world.sql(TABLE)
         world.sql(
             "insert into readings (id, at, x, y, city)"
-            " select i, %s + i / %s * interval '1 hour' + i * 7919 %% 3600 * interval '1 s', sin(i),"
+            " select i, %s + i / %s * interval '1 hour' + i::bigint * 7919 %% 3600 * interval '1 s', sin(i),"
             " case when i %% 17 > 0 then cos(i * 7) end, (array['Porto', 'Recife', 'São Paulo'])[1 + i %% 3]"
             " from generate_series(0, %s) as i",
             (APRIL, ROWS_PER_WINDOW, windows * ROWS_PER_WINDOW - 1),
