@@ -27,7 +27,7 @@ TRIGGERS = {
 def score(job: Job, context: Context) -> list[dict[str, Any]]:
     """Score the run's window; a run that has none scores every window that the ledger owes."""
     from plantao import run
-    from plantao.attempt import Request
+    from plantao.request import Request
 
     here, params, dag_run = _place(), context["params"], context["dag_run"]
     given = _window(context)

@@ -22,10 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from plantao import job_file, run
-from plantao.attempt import Request
 from plantao.database import dsn
 from plantao.extract.window import Window
 from plantao.place import Place
+from plantao.request import Request
 from plantao.score.register import register
 from plantao.settings import Settings
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from plantao import embedded
     from plantao.address import Address
-    from plantao.attempt import Report
     from plantao.job import Job
+    from plantao.request import Report
     from plantao.score.manifest import Manifest
 
 APRIL = datetime(2013, 4, 1, tzinfo=UTC)

@@ -12,73 +12,37 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from plantao import database, ledger, log
 from plantao.errors import SourceChanged, SourceRefused, TargetRefused, TooManyRejected
 from plantao.extract import query, read
-from plantao.extract.window import Window, late_ranges
+from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table
 from plantao.log import Stopwatch
 from plantao.measure.profile import Profile
+from plantao.request import Report, Request
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from sqlalchemy import Connection
 
     from plantao.database import Snapshot
-    from plantao.extract.query import Source
     from plantao.extract.read import Extraction
+    from plantao.extract.source import KeyRange, Source
     from plantao.extract.spool import Spool
     from plantao.job import Job
-    from plantao.ledger import Trigger
     from plantao.load.table import PredictionTable
     from plantao.place import Place
     from plantao.score.batch import RejectedRow
-    from plantao.score.manifest import Manifest
+    from plantao.score.manifest import Manifest, Output
 
 EXAMPLES_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a run is asked to do."""
-
-    job: Job
-    window: Window
-    trigger: Trigger = "manual"
-    airflow_run: str | None = None
-    model_version: int | None = None
-    rescore: bool = False
-    dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run did."""
-
-    job: str
-    run_id: int | None
-    status: str
-    window: Window
-    model: str
-    model_version: int
-    counts: ledger.Counts
-    mean_score: float | None
-    reject_reasons: dict[str, int]
-    seconds: dict[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, small enough for an XCom."""
-        values = asdict(self)
-        values["window"] = {"start": self.window.start.isoformat(), "end": self.window.end.isoformat()}
-        values |= {f"rows_{name}": count for name, count in values.pop("counts").items()}
-        return values
 
 
 @dataclass(frozen=True)
@@ -87,6 +51,16 @@ class Verified:
 
     manifest: Manifest
     model: Any
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source at one moment, where its predictions go, and what is owed between the two."""
+
+    snapshot: Snapshot
+    source: Source
+    table: PredictionTable
+    extraction: Extraction
 
 
 class Attempt:
@@ -99,33 +73,40 @@ class Attempt:
         self.rejected: list[RejectedRow] = []
         self.read = self.late = 0
         self.load: write.Load | None = None
+        self.keys: KeyRange | None = None
+        self.moment = ""
 
     def run(self) -> Report:
         """Walk the steps and return what was done. Raises a PlantaoError; then the caller rolls back."""
         with self.watch.step("score"):
             version = self._verified_version()
             manifest = version.manifest
-        address = self.place.address(self.job.extract.connection)
-        with self.watch.step("extract"), database.explained("extract", SourceRefused, f"connecting to {address}"):
-            snapshot, close = database.open_snapshot(address, f"plantao/{self.job.name}/{self.run_id or 'dry run'}")
         with contextlib.ExitStack() as stack:
-            stack.callback(close)
+            opened = self._open(stack, manifest)
             with self.watch.step("extract"):
-                source = self._checked_source(snapshot, manifest)
-                table = prediction_table(self.job, source.key_types, manifest.output)
-                extraction = self._plan(snapshot, source, self._is_there(table))
-                statement = self._statement(source, extraction, manifest)
-                moment = str(snapshot.value("select pg_current_snapshot()::text"))
-            stack.pop_all()  # from here on the thread that reads closes the snapshot
+                statement = self._statement(opened.source, opened.extraction, manifest)
+                self.moment = str(opened.snapshot.value("select pg_current_snapshot()::text"))
+            close = stack.pop_all().close  # from here on the thread that reads closes the snapshot
         profile = Profile(manifest.contract)
         try:
-            self._stream(read.read(snapshot, close, statement), extraction, version, profile, table)
-            counts = self._publish(extraction, source, table, profile, moment)
+            self._stream(read.read(opened.snapshot, close, statement), opened, version, profile)
+            counts = self._publish(opened, profile)
         except BaseException:
             if self.load is not None:
                 self.load.abandon()
             raise
         return self._report(manifest, counts, profile)
+
+    def _open(self, stack: contextlib.ExitStack, manifest: Manifest) -> Opened:
+        """Open the source at one moment and decide what is owed; `stack` closes it."""
+        address = self.place.address(self.job.extract.connection)
+        with self.watch.step("extract"):
+            with database.explained("extract", SourceRefused, f"connecting to {address}"):
+                snapshot, close = database.open_snapshot(address, f"plantao/{self.job.name}/{self.run_id or 'dry run'}")
+            stack.callback(close)
+            source = self._checked_source(snapshot, manifest)
+            table = prediction_table(self.job, source.key_types, manifest.output)
+            return Opened(snapshot, source, table, self._plan(snapshot, source, self._is_there(table)))
 
     def _verified_version(self) -> Verified:
         """Return the version to score with, once it has passed the gate; no row was read by then."""
@@ -134,8 +115,7 @@ class Attempt:
         name, wanted = self.job.score.model, self.request.model_version
         if wanted is None:
             registered = registry.champion(self.connection, name)
-            if self.run_id is not None:
-                ledger.name_version(self.connection, self.run_id, registered.version)
+            self._name_version(registered.version)
         else:
             registered = registry.named(self.connection, name, wanted)
         store = self.place.settings.model_store
@@ -143,6 +123,11 @@ class Attempt:
         content = model_store.read_bytes(store, manifest)
         with _bounded_threads(self.place.settings.threads):
             return Verified(manifest, model_file.load(content, manifest, registered.sha256))
+
+    def _name_version(self, version: int) -> None:
+        """Write down which version it is, before anything is done with it."""
+        if self.run_id is not None:
+            ledger.name_version(self.connection, self.run_id, version)
 
     def _checked_source(self, snapshot: Snapshot, manifest: Manifest) -> Source:
         """Return the source, once its columns are those that the job and the model need."""
@@ -154,7 +139,7 @@ class Attempt:
             )
             advice = "ask the client what changed, correct the job file, or train a version on the new columns"
             raise SourceChanged(message, advice, "validate")
-        return source
+        return replace(source, keys=self.keys)
 
     def _is_there(self, table: PredictionTable) -> bool:
         """Make sure the prediction table can take the rows; a dry run only looks whether there is one."""
@@ -191,19 +176,14 @@ class Attempt:
         rows = query.select_rows(source, self.request.window, extraction.branches, features)
         return database.quoted(self.connection, rows)
 
-    def _stream(
-        self, spool: Spool, extraction: Extraction, version: Verified, profile: Profile, table: PredictionTable
-    ) -> None:
+    def _stream(self, spool: Spool, opened: Opened, version: Verified, profile: Profile) -> None:
         """Score batch after batch while the next ones are read, and in a large window the last ones are loaded."""
         from plantao.score.batch import BatchScorer
 
-        manifest = version.manifest
+        manifest, extraction = version.manifest, opened.extraction
         scorer = BatchScorer(self.job, manifest, version.model, extraction.predicted, extraction.duplicates)
         if self.run_id is not None:
-            again = self.request.rescore or self.job.extract.on_change == "rescore"
-            self.load = write.Load(
-                self.connection, table, manifest.output, self.run_id, manifest.version, again, self.request.rescore
-            )
+            self.load = self._new_load(opened.table, manifest.output, manifest.version)
         batches = spool.batches(patience=database.STATEMENT_SECONDS)
         try:
             with _bounded_threads(self.place.settings.threads):
@@ -223,12 +203,15 @@ class Attempt:
         finally:
             spool.abandon()
 
-    def _publish(
-        self, extraction: Extraction, source: Source, table: PredictionTable, profile: Profile, moment: str
-    ) -> ledger.Counts:
+    def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:
+        assert self.run_id is not None
+        again = self.request.rescore or self.job.extract.on_change == "rescore"
+        return write.Load(self.connection, table, output, self.run_id, version, again, self.request.rescore)
+
+    def _publish(self, opened: Opened, profile: Profile) -> ledger.Counts:
         """Load what is left, close the books and commit; a dry run only counts."""
-        already = extraction.rows_already_scored
-        self._refuse_too_many(self.read + already)
+        already, lines = opened.extraction.rows_already_scored, write.lines_of(self.rejected)
+        refuse_too_many(self.job, lines, self.read + already)
         if self.load is None or self.run_id is None:
             return ledger.Counts(self.read + already, profile.rows, len(self.rejected), already, self.late, 0)
         load, connection = self.load, self.connection
@@ -247,31 +230,18 @@ class Attempt:
             database.deadline(connection, database.STATEMENT_SECONDS),
         ):
             with self.watch.step("load"):
-                write.write_rejects(connection, self.job.name, self.run_id, self.rejected)
-                write.resolve_rejects(connection, table, source.key_types, self.job.name, self.run_id)
+                write.write_rejects(connection, self.job.name, self.run_id, lines)
+                write.resolve_rejects(connection, opened.table, self.job.name, self.run_id)
             ledger.succeed(
                 connection,
                 self.run_id,
                 counts,
-                snapshot=moment,
+                snapshot=self.moment,
                 seconds=self.watch.seconds,
                 profile=profile.as_dict(),
             )
             connection.commit()
         return counts
-
-    def _refuse_too_many(self, total: int) -> None:
-        rejected, limit = len(self.rejected), self.job.validation.at_most_rejected
-        if not total or rejected / total <= limit:
-            return
-        reasons = Counter((reject.reason, reject.column or "key") for reject in self.rejected).most_common()
-        listed = ", ".join(f"{count} {reason} ({column})" for (reason, column), count in reasons[:EXAMPLES_SHOWN])
-        examples = ", ".join(str(dict(reject.key)) for reject in self.rejected[:EXAMPLES_SHOWN])
-        message = (
-            f"{rejected} of {total} rows would be set aside, more than at_most_rejected = {limit:g} allows: {listed}; "
-            f"for instance {examples}. Nothing was written."
-        )
-        raise TooManyRejected(message, "look at these rows at the source, or change the limit", "validate")
 
     def _report(self, manifest: Manifest, counts: ledger.Counts, profile: Profile) -> Report:
         status = "dry run" if self.run_id is None else "empty" if counts.read == 0 else "succeeded"
@@ -315,6 +285,21 @@ class Attempt:
             fewer = {"job": self.job.name, "rows": counts.read, "at_least_rows": self.job.validation.at_least_rows}
             log.event("fewer rows than expected", fewer, logging.WARNING)
         return report
+
+
+def refuse_too_many(job: Job, rejects: Sequence[Mapping[str, Any]], total: int) -> None:
+    """Raise TooManyRejected when more of `total` rows would be set aside than the job allows."""
+    rejected, limit = len(rejects), job.validation.at_most_rejected
+    if not total or rejected / total <= limit:
+        return
+    reasons = Counter((reject["reason"], reject["column_name"] or "key") for reject in rejects).most_common()
+    listed = ", ".join(f"{count} {reason} ({column})" for (reason, column), count in reasons[:EXAMPLES_SHOWN])
+    examples = ", ".join(str(reject["key"]) for reject in rejects[:EXAMPLES_SHOWN])
+    message = (
+        f"{rejected} of {total} rows would be set aside, more than at_most_rejected = {limit:g} allows: {listed}; "
+        f"for instance {examples}. Nothing was written."
+    )
+    raise TooManyRejected(message, "look at these rows at the source, or change the limit", "validate")
 
 
 @contextlib.contextmanager

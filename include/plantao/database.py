@@ -46,6 +46,8 @@ IDLE_SECONDS = 300
 # SQLSTATE classes and codes after which the same call may succeed: connection, resources, operator intervention,
 # serialization and deadlock, lock not available, time-outs.
 PASSING = ("08", "53", "57P", "40", "55P03", "57014", "25P03", "25P04", "58")
+# The second is what SQLAlchemy says at the next statement after a session was lost.
+SQLALCHEMY_ERRORS = (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.PendingRollbackError)
 COPY_CHUNK = 1 << 16
 BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 BATCH_BYTES = 8 << 20
@@ -84,7 +86,7 @@ def explained(step: str, refused: type[PlantaoError], doing: str) -> Iterator[No
 
     try:
         yield
-    except (psycopg2.Error, sqlalchemy.exc.DBAPIError, adbc_driver_manager.Error) as error:
+    except (psycopg2.Error, *SQLALCHEMY_ERRORS, adbc_driver_manager.Error) as error:
         raise_explained(error, step, refused, doing)
 
 
@@ -147,7 +149,8 @@ def session(address: Address, schema: str, application: str = "plantao") -> Iter
     with explained("", PlantaoError, f"connecting to {address}"):
         connection = engine.connect()
     try:
-        yield connection
+        with explained("", PlantaoError, f"working on {address}"):
+            yield connection
     finally:
         with contextlib.suppress(psycopg2.Error, sqlalchemy.exc.DBAPIError):
             connection.close()

@@ -116,6 +116,10 @@ class Score(Section):
     """A name in the model store."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Binary classifiers: the score at and above which the positive class is predicted."""
+    parts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """In Airflow, cut each window into so many parts, which any number of workers score."""
+    rows_per_part: Annotated[int, Field(ge=1)] | None = None
+    """In Airflow, cut each window into parts of about so many rows. At most one of parts and rows_per_part."""
 
 
 class Load(Section):

@@ -128,6 +128,9 @@ def _between_keys(content: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]
     if isinstance(outcome_key, list) and isinstance(key, list) and len(outcome_key) != len(key):
         message = f"found {len(outcome_key)} columns; accepted is one for each of the {len(key)} in [extract] key"
         yield ["measure", "outcome", "key"], message
+    score = _section(content, "score")
+    if "parts" in score and "rows_per_part" in score:
+        yield ["score", "parts"], "found parts and rows_per_part; accepted is at most one of them"
     yield from _between_keys_of_limits(_section(content, "alert").get("degraded"))
 
 

@@ -134,7 +134,9 @@ def start(connection: Connection, job: Job, window: Window, version: int | None,
         "environment": json.dumps(dict(origin.environment)),
     }
     live = text(
-        "select run_id, worker, airflow_run, started_at, window_start, window_end from runs"
+        "select run_id, worker, airflow_run, started_at, window_start, window_end, parts is not null"
+        " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
+        " > now() - interval '1 hour' as awaits_parts from runs"
         " where job = :job and role = 'champion' and status = 'running'"
         " and tstzrange(window_start, window_end) && tstzrange(:start, :end) order by run_id"
     )
@@ -163,7 +165,8 @@ def start(connection: Connection, job: Job, window: Window, version: int | None,
 
 def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> None:
     lock = text("select pg_try_advisory_xact_lock(hashtextextended('plantao.run ' || :run, 0))")
-    if connection.execute(lock, {"run": rival["run_id"]}).scalar_one():
+    unlocked = connection.execute(lock, {"run": rival["run_id"]}).scalar_one()
+    if unlocked and not rival["awaits_parts"]:  # between two parts nobody needs to hold the lock
         reason = f"its process ({rival['worker']}) ended without a word; nothing of it was written"
     elif origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run:
         reason = f"superseded by a newer try of the same task ({origin.airflow_run})"
@@ -190,7 +193,7 @@ def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
 def name_version(connection: Connection, run_id: int, version: int) -> None:
     """Write down which model version the attempt uses."""
     with connection.begin():
-        _swap(
+        swap(
             connection,
             "update runs set model_version = :version where run_id = :run and status = 'running'",
             run=run_id,
@@ -221,7 +224,7 @@ def succeed(  # noqa: PLR0913 - what a success consists of
     profile: Mapping[str, Any],
 ) -> None:
     """Close the attempt as succeeded, or empty when there was no row; inside the load's transaction."""
-    _swap(
+    swap(
         connection,
         "update runs set status = case when :read = 0 then 'empty' else 'succeeded' end,"
         " finished_at = clock_timestamp(), rows_read = :read, rows_scored = :scored, rows_rejected = :rejected,"
@@ -258,7 +261,8 @@ def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool) -
         return not connection.execute(replaced, values).scalar_one()
 
 
-def _swap(connection: Connection, statement: str, **values: Any) -> None:
+def swap(connection: Connection, statement: str, **values: Any) -> None:
+    """Run an UPDATE that must change exactly one row. Raises Superseded when the state was another one."""
     try:
         changed = connection.execute(text(statement), values).rowcount
     except sqlalchemy.exc.IntegrityError as error:
@@ -281,38 +285,25 @@ def alone(connection: Connection, name: str) -> Iterator[bool]:
                 connection.execute(text("select pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
 
 
-def open_rejects(connection: Connection, job: str, period: Window) -> list[datetime]:
-    """Return the timestamps of the rows of a period that are set aside, oldest first."""
-    query = text(
-        "select distinct source_timestamp from rejected_rows where job = :job and resolved_at is null"
-        " and source_timestamp >= :start and source_timestamp < :end order by 1"
-    )
+def attempt(connection: Connection, run_id: int) -> dict[str, Any]:
+    """Return one attempt. Raises Superseded when there is none."""
     with connection.begin():
-        return list(connection.execute(query, {"job": job, "start": period.start, "end": period.end}).scalars())
+        found = connection.execute(text("select * from runs where run_id = :run"), {"run": run_id}).mappings().first()
+    if found is None:
+        raise superseded(run_id)
+    return dict(found)
 
 
-def last_reconciled(connection: Connection, job: str) -> datetime | None:
-    """Return when the job was last reconciled, else when it first succeeded; None when it never has."""
-    query = text(
-        "select coalesce((select max(finished_at) from reconciliations where job = :job), (select min(finished_at)"
-        " from runs where job = :job and role = 'champion' and status in ('succeeded', 'empty')))"
+def counts_of(run: Mapping[str, Any]) -> Counts:
+    """Return the books of an attempt that has ended well."""
+    return Counts(
+        read=run["rows_read"],
+        scored=run["rows_scored"],
+        rejected=run["rows_rejected"],
+        already_scored=run["rows_already_scored"],
+        late=run["rows_late"],
+        rescored=run["rows_rescored"],
     )
-    with connection.begin():
-        moment: datetime | None = connection.execute(query, {"job": job}).scalar_one()
-    return moment
-
-
-def record_reconciliation(connection: Connection, values: Mapping[str, Any], period: Window, started: datetime) -> None:
-    """Write down what a comparison of a period found."""
-    counts = ("source", "accounted", "owed", "edited", "gone", "without_time", "repaired")
-    names = [*(f"rows_{count}" for count in counts), "rejects_gone", "job"]
-    statement = text(
-        f"insert into reconciliations ({', '.join(names)}, period_start, period_end, examples, started_at)"
-        f" values ({', '.join(f':{name}' for name in names)}, :start, :end, cast(:examples as jsonb), :started)"
-    )
-    given = {name: values[name] for name in names} | {"start": period.start, "end": period.end, "started": started}
-    with database.explained("load", NotInitialised, "writing down the reconciliation"), connection.begin():
-        connection.execute(statement, {**given, "examples": json.dumps(values["examples"], default=str)})
 
 
 def attempts(connection: Connection, job: str, limit: int) -> list[RowMapping]:

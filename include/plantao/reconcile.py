@@ -8,6 +8,7 @@ differ is looked at once more by name, because the two sides were not seen at on
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,25 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import text
 
 from plantao import database, ledger, log
-from plantao.attempt import Request
-from plantao.errors import SourceChanged, SourceRefused, TargetRefused, UsageError, WindowBusy
+from plantao.errors import NotInitialised, SourceChanged, SourceRefused, TargetRefused, UsageError, WindowBusy
 from plantao.extract import digest, keys, query, read
 from plantao.extract.digest import Sides
+from plantao.extract.source import missing_columns
 from plantao.extract.window import BEGINNING, Schedule, Window
 from plantao.job_types import parse_table_name
 from plantao.load.write import find_table
+from plantao.request import Request
 from plantao.run import score_window
 from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from psycopg2.sql import Composable
     from sqlalchemy import Connection
 
-    from plantao.extract.query import Source
+    from plantao.extract.source import Source
     from plantao.job import Job
     from plantao.place import Place
 
@@ -106,7 +110,7 @@ def reconcile(job: Job, place: Place, period: Window | None = None, *, repair: b
             found = _Comparison(job, place, connection, chosen).run()
             repaired = _repair(job, place, connection, chosen, found) if repair else None
             result = Reconciliation(job.name, chosen, found, repaired)
-            ledger.record_reconciliation(connection, result.as_dict(), chosen, started)
+            _record(connection, result.as_dict(), chosen, started)
     fields: dict[str, Any] = {"job": job.name, "step": "reconcile", "period": chosen.shown(job.zone)}
     fields |= {name: value for name, value in vars(found).items() if isinstance(value, int)}
     level = log.WARNING if found.rows_owed or found.rows_edited else log.INFO
@@ -122,7 +126,7 @@ def is_due(job: Job, place: Place) -> bool:
     target = place.address(job.load.connection)
     with database.session(target, place.settings.schema) as connection:
         require_current(connection, place.settings.schema, str(target))
-        since = ledger.last_reconciled(connection, job.name)
+        since = _last_reconciled(connection, job.name)
         return since is not None and since + every <= ledger.now(connection)
 
 
@@ -157,7 +161,7 @@ class _Comparison:
         """Fold both sides, and look closer at the slices that differ."""
         with self._snapshot(self.job.extract.connection, "looking at the source") as snapshot:
             source = read.source_of(self.job, snapshot, self.connection)
-            if problems := query.missing_columns(self.job, source.types):
+            if problems := missing_columns(self.job, source.types):
                 message = f"the source of job {self.job.name} cannot be compared: {'; '.join(problems)}."
                 raise SourceChanged(message, "ask the client what changed, or correct the job file", "extract")
             self._require_table(source)
@@ -265,7 +269,7 @@ def windows_of(job: Job, moments: list[Any]) -> Counter[Window]:
 
 def _repair(job: Job, place: Place, connection: Connection, period: Window, found: Found) -> int:
     """Score the windows again in which something is owed or set aside, and return how many rows that scored."""
-    set_aside = ledger.open_rejects(connection, job.name, period)
+    set_aside = _open_rejects(connection, job.name, period)
     scored = 0
     for window in sorted({*found.windows, *windows_of(job, set_aside)}):
         scored += score_window(Request(job, window, "backfill"), place).counts.scored
@@ -290,3 +294,37 @@ def _has_null(rows: pa.Table) -> pa.ChunkedArray:
 def _chunks(rows: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, rows.num_rows, read.KEYS_BY_NAME):
         yield rows.slice(start, read.KEYS_BY_NAME)
+
+
+def _open_rejects(connection: Connection, job: str, period: Window) -> list[datetime]:
+    """Return the timestamps of the rows of a period that are set aside, oldest first."""
+    query = text(
+        "select distinct source_timestamp from rejected_rows where job = :job and resolved_at is null"
+        " and source_timestamp >= :start and source_timestamp < :end order by 1"
+    )
+    with connection.begin():
+        return list(connection.execute(query, {"job": job, "start": period.start, "end": period.end}).scalars())
+
+
+def _last_reconciled(connection: Connection, job: str) -> datetime | None:
+    """Return when the job was last reconciled, else when it first succeeded; None when it never has."""
+    query = text(
+        "select coalesce((select max(finished_at) from reconciliations where job = :job), (select min(finished_at)"
+        " from runs where job = :job and role = 'champion' and status in ('succeeded', 'empty')))"
+    )
+    with connection.begin():
+        moment: datetime | None = connection.execute(query, {"job": job}).scalar_one()
+    return moment
+
+
+def _record(connection: Connection, values: Mapping[str, Any], period: Window, started: datetime) -> None:
+    """Write down what a comparison of a period found."""
+    counts = ("source", "accounted", "owed", "edited", "gone", "without_time", "repaired")
+    names = [*(f"rows_{count}" for count in counts), "rejects_gone", "job"]
+    statement = text(
+        f"insert into reconciliations ({', '.join(names)}, period_start, period_end, examples, started_at)"
+        f" values ({', '.join(f':{name}' for name in names)}, :start, :end, cast(:examples as jsonb), :started)"
+    )
+    given = {name: values[name] for name in names} | {"start": period.start, "end": period.end, "started": started}
+    with database.explained("load", NotInitialised, "writing down the reconciliation"), connection.begin():
+        connection.execute(statement, {**given, "examples": json.dumps(values["examples"], default=str)})

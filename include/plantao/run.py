@@ -25,11 +25,13 @@ from plantao.schema.migrate import require_current
 from plantao.score.manifest import current_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
 
-    from plantao.attempt import Report, Request
     from plantao.job import Job
     from plantao.place import Place
+    from plantao.request import Report, Request
 
 
 def score_window(request: Request, place: Place) -> Report:
@@ -37,20 +39,35 @@ def score_window(request: Request, place: Place) -> Report:
 
     Raises a PlantaoError; then nothing but the failed attempt was written.
     """
-    job, schema = request.job, place.settings.schema
-    target = place.address(job.load.connection)
+    if request.dry_run:
+        schema, target = place.settings.schema, place.address(request.job.load.connection)
+        with database.session(target, schema, f"plantao/{request.job.name}") as connection:
+            require_current(connection, schema, str(target))
+            return Attempt(request, place, connection, None).run()
+    with declared_session(request, place) as (connection, run_id), recorded(request, place, connection, run_id):
+        return Attempt(request, place, connection, run_id).run()
+
+
+@contextlib.contextmanager
+def declared_session(request: Request, place: Place) -> Iterator[tuple[Connection, int]]:
+    """Open a session on the target and start an attempt in it."""
+    job, schema, target = request.job, place.settings.schema, place.address(request.job.load.connection)
     with database.session(target, schema, f"plantao/{job.name}") as connection:
         require_current(connection, schema, str(target))
-        if request.dry_run:
-            return Attempt(request, place, connection, None).run()
         ledger.declare(connection, job, _period(job))
-        run_id = ledger.start(connection, job, request.window, request.model_version, _origin(request))
-        try:
-            return Attempt(request, place, connection, run_id).run()
-        except BaseException as error:
-            if not _record_failure(request, place, connection, run_id, error):
-                raise ledger.superseded(run_id) from error
-            raise
+        yield connection, ledger.start(connection, job, request.window, request.model_version, _origin(request))
+
+
+@contextlib.contextmanager
+def recorded(request: Request, place: Place, connection: Connection, run_id: int) -> Iterator[None]:
+    """Close the attempt as failed when the context raises; then nothing but the failed attempt was written."""
+    try:
+        with database.explained("", TargetRefused, "working on the ledger"):
+            yield
+    except BaseException as error:
+        if not _record_failure(request, place, connection, run_id, error):
+            raise ledger.superseded(run_id) from error
+        raise
 
 
 def owed_windows(job: Job, place: Place) -> list[Window]:

@@ -75,6 +75,14 @@ def test_a_job_that_never_reconciles_has_no_such_task(jobs):
     assert list(dag.task_ids) == ["score", "measure"]
 
 
+def test_a_job_with_parts_is_planned_mapped_and_published(jobs):
+    dag = jobs(one=JOB.replace("[load]", "parts = 3\n[load]"))["one"]
+    assert set(dag.task_ids) == {"plan", "score_part", "publish", "measure", "reconcile"}
+    assert dag.get_task("score_part").upstream_task_ids == {"plan"}
+    assert dag.get_task("publish").upstream_task_ids == {"plan", "score_part"}
+    assert dag.get_task("measure").upstream_task_ids == {"publish"}
+
+
 def test_the_prediction_table_is_an_asset_that_others_can_build_on(jobs):
     outlet = jobs(one=JOB)["one"].get_task("score").outlets[0]
     assert (outlet.name, outlet.uri) == (

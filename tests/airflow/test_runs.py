@@ -78,6 +78,22 @@ def test_a_row_beyond_the_look_back_is_scored_when_the_reconciliation_is_due(tri
     assert trigger(5)[1]["reconcile"][0] == "skipped"
 
 
+def test_a_job_with_parts_leaves_what_one_task_would_have_left(trigger, airflow_world):
+    trigger(1)
+    whole = airflow_world.predictions("id, prediction, score")
+    airflow_world.results("delete from predictions.bad_reading")
+    airflow_world.job(JOB.replace("[load]", "parts = 3\n[load]"))
+    state, tasks = trigger(1)
+    assert state == "success"
+    assert {name for name, (outcome, _) in tasks.items() if outcome == "success"} == {
+        "plan", "score_part", "publish", "measure"
+    }  # fmt: skip
+    assert airflow_world.predictions("id, prediction, score") == whole
+    assert airflow_world.attempts("status, parts")[-1] == ("succeeded", 3)
+    assert trigger(2, dry_run=True)[0] == "success"
+    assert len(airflow_world.attempts()) == 2
+
+
 def test_a_permanent_error_is_not_tried_again(trigger, airflow_world):
     airflow_world.sql("alter table readings drop x")
     state, tasks = trigger()

@@ -167,8 +167,8 @@ def measure_one(way: str, model: str) -> None:
 def ours(here, model):
     """Return a whole run of Plantão, on an empty prediction table."""
     from plantao import run
-    from plantao.attempt import Request
     from plantao.job_file import read_job
+    from plantao.request import Request
 
     empty(here, model)
     request = Request(read_job(here.settings.jobs, model), window())

@@ -28,7 +28,7 @@ import psutil
 import psycopg2
 
 from crash import victim
-from crash.victim import FINE, TRANSIENT, Orders
+from crash.victim import FINE, TRANSIENT, UNEXPECTED, Orders
 from plantao import database, embedded
 from plantao.extract.window import Window
 from plantao.schema.migrate import upgrade
@@ -113,6 +113,8 @@ class Arena:
             self.tally.wrong.append("a worker hangs")
             process.kill()
             process.join()
+        if process.exitcode == UNEXPECTED:
+            self.tally.wrong.append((self.world.folder / "unexpected").read_text().splitlines()[-1])
         return int(process.exitcode)
 
     def retry(self, window: Window, **orders: Any) -> None:
@@ -320,12 +322,12 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="plantao-crash-", ignore_cleanup_errors=True) as folder:
-        with stage(Path(folder), given.kills + frozen + crashes + commits + 20, seed) as arena:
+        with stage(Path(folder), 2 * given.kills + frozen + crashes + commits, seed) as arena:
             aimed = given.kills * 2 // 5
-            # A random kill may come after the end, so some more are asked for than must be counted.
-            extra = given.kills // 8
-            rehearse(arena, random_kills=given.kills - aimed + extra, aimed=aimed, frozen=frozen, crashes=crashes,
+            rehearse(arena, random_kills=given.kills - aimed, aimed=aimed, frozen=frozen, crashes=crashes,
                      commits=commits, say=lambda text: print(text, flush=True))  # fmt: skip
+            while arena.tally.done["killed at random"] < given.kills - aimed:  # some have come after the end
+                arena.trial(arena.kill_at_random)
             verdict = arena.final_verdict()
             control = {how: arena.naive_verdict(how, 20) for how in ("append", "watermark")}
             tally = arena.tally

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ import sklearn.compose
 import sklearn.linear_model
 import sqlalchemy
 
-from plantao import attempt, database, job_file, place, run
+from plantao import database, job_file, place, run
 from plantao.errors import PlantaoError
 from plantao.load import write
+from plantao.request import Request
 from plantao.score import batch, model_file, model_store, registry
 
 if TYPE_CHECKING:
@@ -87,14 +89,14 @@ def work(orders: Orders) -> None:
         else:
             here = place.from_environment()
             job = job_file.read_job(here.settings.jobs, orders.job)
-            request = attempt.Request(
-                job, orders.window, "schedule", airflow_run=orders.airflow_run, rescore=orders.rescore
-            )
+            request = Request(job, orders.window, "schedule", airflow_run=orders.airflow_run, rescore=orders.rescore)
             run.score_window(request, here)
     except PlantaoError as error:
         status = PERMANENT if error.permanent else TRANSIENT
     except BaseException:  # noqa: BLE001 - its kind is the result
         status = UNEXPECTED
+        with Path(orders.environment["PLANTAO_HOME"], "unexpected").open("a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
     if orders.count_into is not None:
         Path(orders.count_into).write_text(str(points.passed))
     os._exit(status)

@@ -42,7 +42,11 @@ def test_the_books_must_balance(world, job):
 
 def test_a_finished_attempt_never_changes(world, job):
     world.score(job, day(1))
-    for attack in ("update plantao.runs set rows_scored = 0", "delete from plantao.runs", "truncate plantao.runs"):
+    for attack in (
+        "update plantao.runs set rows_scored = 0",
+        "delete from plantao.runs",
+        "truncate plantao.runs cascade",
+    ):
         with pytest.raises(psycopg2.errors.IntegrityError, match=r"never changes|only ever added to"):
             world.results(attack)
 
@@ -184,8 +188,8 @@ def test_the_ledger_may_live_in_a_schema_of_any_name(world):
     from dataclasses import replace
 
     from plantao import run
-    from plantao.attempt import Request
     from plantao.place import Place
+    from plantao.request import Request
     from plantao.schema.migrate import require_current, upgrade
     from plantao.score import register as registering
 

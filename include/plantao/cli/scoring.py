@@ -10,20 +10,20 @@ import typer
 
 from plantao import database, ledger, place
 from plantao import run as runs
-from plantao.attempt import Request
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
 from plantao.job_file import read_folder, read_job
 from plantao.job_types import localise
+from plantao.request import Request
 from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from plantao.attempt import Report
     from plantao.job import Job
     from plantao.place import Place
+    from plantao.request import Report
 
 STATUS_COLUMNS = ("job", "health", "last_window", "last_success_at", "rows_scored", "model_version", "windows_owed")
 ATTEMPT_COLUMNS = (

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from psycopg2.sql import SQL, Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
-from plantao.extract.query import KEY_TYPES, Source, both, unnest
+from plantao.extract.query import both, unnest
+from plantao.extract.source import KEY_TYPES, Source
 from plantao.extract.window import BEGINNING, Window
 from plantao.job_types import parse_table_name
 

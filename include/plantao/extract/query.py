@@ -15,141 +15,22 @@ again; the primary key of the prediction table then says so, and it is counted a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.sql import SQL, Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
+from plantao.extract.source import KEY_NATIVE, KEY_TYPES, Source, instant
 from plantao.extract.window import BEGINNING, Window
 from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.job import Job
     from plantao.validate.contract import Contract
 
-# PostgreSQL types a key may have -> (the key column's type in the prediction table, the cast it travels with).
-# All of them go through Arrow without loss, and compare there as they do in PostgreSQL.
-KEY_TYPES = {
-    "int2": ("smallint", "smallint"),
-    "int4": ("integer", "integer"),
-    "int8": ("bigint", "bigint"),
-    "text": ("text", "text"),
-    "varchar": ("character varying", "text"),
-    "bpchar": ("text", "text"),
-    "uuid": ("uuid", "text"),
-    "date": ("date", "date"),
-}
-INSTANT_TYPES = ("timestamptz", "timestamp", "date")
-A_DAY = timedelta(days=1)
 
-
-@dataclass(frozen=True)
-class Source:
-    """What the job reads, as it is now: the relation and the PostgreSQL type of each of its columns."""
-
-    job: Job
-    types: Mapping[str, str]
-
-    @property
-    def relation(self) -> Composable:
-        """The table's quoted name, or the job's query as a subquery."""
-        if self.job.query is not None:
-            return SQL("(\n{}\n)").format(SQL(self.job.query))
-        return Identifier(*parse_table_name(self.job.extract.table or ""))
-
-    @property
-    def key_types(self) -> list[str]:
-        """The PostgreSQL type of each key column."""
-        return [self.types[name] for name in self.job.extract.key]
-
-    @property
-    def key_columns(self) -> list[Composable]:
-        """The key columns as k0, k1, …, in the form in which they travel."""
-        return [
-            SQL("s.{}::{} as {}").format(Identifier(name), SQL(KEY_TYPES[kind][1]), Identifier(f"k{i}"))
-            for i, (name, kind) in enumerate(zip(self.job.extract.key, self.key_types, strict=True))
-        ]
-
-    @property
-    def edits_count(self) -> bool:
-        """Whether a row that was edited after scoring is scored again."""
-        return self.job.extract.on_change == "rescore"
-
-    @property
-    def changed_at(self) -> Composable:
-        """The column that moves when a row is edited, as an instant."""
-        return self._instant_of(self.job.extract.changed_at or "")
-
-    @property
-    def instant(self) -> Composable:
-        """The timestamp column as an instant; without a zone of its own it is meant in the job's."""
-        return self._instant_of(self.job.extract.timestamp)
-
-    def _instant_of(self, name: str) -> Composable:
-        column = SQL("s.{}").format(Identifier(name))
-        if self.types[name] == "timestamptz":
-            return column
-        if self.types[name] == "date":
-            column = SQL("{}::timestamp").format(column)
-        return SQL("({} at time zone {})").format(column, Value(self.job.timezone))
-
-    def within(self, window: Window) -> Composable:
-        """Return the condition that a row's timestamp lies in `window`, so written that an index can serve it."""
-        exact = SQL("{instant} >= {start} and {instant} < {end}").format(
-            instant=self.instant, start=_instant(window.start), end=_instant(window.end)
-        )
-        kind = self.types[self.job.extract.timestamp]
-        if kind == "timestamptz":
-            return SQL("({})").format(exact)
-        # The exact condition converts the column, which no plain index serves; the wider one in front of it does.
-        column = SQL("s.{}").format(Identifier(self.job.extract.timestamp))
-        wider = SQL("{column} >= {start} and {column} < {end}").format(
-            column=column,
-            start=_wall(window.start, self.job, -A_DAY, kind),
-            end=_wall(window.end, self.job, 2 * A_DAY, kind),
-        )
-        return SQL("({} and {})").format(wider, exact)
-
-    def within_any(self, windows: Sequence[Window]) -> Composable:
-        """Return the condition that a row's timestamp lies in one of `windows`."""
-        return SQL("({})").format(SQL(" or ").join([self.within(window) for window in windows] or [SQL("false")]))
-
-
-def _instant(moment: datetime) -> Composable:
-    text = "-infinity" if moment <= BEGINNING else moment.astimezone(UTC).isoformat()
-    return SQL("{}::timestamptz").format(Value(text))
-
-
-def _wall(moment: datetime, job: Job, margin: timedelta, kind: str) -> Composable:
-    if moment - BEGINNING <= A_DAY:
-        text = "-infinity"
-    else:
-        local = moment.astimezone(job.zone).replace(tzinfo=None) + margin
-        text = local.date().isoformat() if kind == "date" else local.isoformat()
-    return SQL("{}::{}").format(Value(text), SQL(kind))
-
-
-def missing_columns(job: Job, types: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with the columns the job itself needs: its key, its timestamp, when a row was edited."""
-    problems = []
-    for name in job.extract.key:
-        if name not in types:
-            problems.append(f"key column {name!r} is missing")
-        elif types[name] not in KEY_TYPES:
-            accepted = ", ".join(sorted(KEY_TYPES))
-            problems.append(f"key column {name!r} is {types[name]}; accepted are {accepted} (cast it in a query)")
-    times = [("timestamp", job.extract.timestamp)]
-    if job.extract.changed_at is not None:
-        times.append(("changed_at", job.extract.changed_at))
-    for role, name in times:
-        if name not in types:
-            problems.append(f"{role} column {name!r} is missing")
-        elif types[name] not in INSTANT_TYPES:
-            problems.append(f"{role} column {name!r} is {types[name]}; accepted are {', '.join(INSTANT_TYPES)}")
-    return problems
+SAMPLE = 200_000
 
 
 @dataclass(frozen=True)
@@ -174,7 +55,7 @@ class Predicted:
             SQL("p.{0} = s.{0}").format(Identifier(name)) for name in self.source.job.extract.key
         ]
         if self.bounds is not None:
-            start, end = _instant(self.bounds.start), _instant(self.bounds.end)
+            start, end = instant(self.bounds.start), instant(self.bounds.end)
             conditions.append(SQL("p.source_timestamp >= {} and p.source_timestamp < {}").format(start, end))
         if self.source.edits_count:
             conditions.append(SQL(about_edits).format(self.source.changed_at))
@@ -196,7 +77,7 @@ def select_rows(
     """Return the SELECT of the rows owed; the branches share no row."""
 
     def branch_select(branch: Branch) -> Composable:
-        late = SQL("{} < {}").format(source.instant, _instant(window.start))
+        late = SQL("{} < {}").format(source.instant, instant(window.start))
         columns = [
             *source.key_columns,
             SQL("{} as t").format(source.instant),
@@ -207,6 +88,36 @@ def select_rows(
         return SQL("select {} from {} as s where {}").format(SQL(", ").join(columns), source.relation, branch.condition)
 
     return SQL("\nunion all\n").join([branch_select(branch) for branch in branches])
+
+
+def count_owed(source: Source, window: Window, branches: Sequence[Branch]) -> Composed:
+    """Return the SELECT that counts the rows owed."""
+    return SQL("select count(*) from (\n{}\n) as x").format(select_rows(source, window, branches))
+
+
+def select_boundaries(source: Source, window: Window, branches: Sequence[Branch], rows: int, parts: int) -> Composed:
+    """Return the SELECT of the keys, as text, at which `rows` owed rows are cut into about `parts` equal parts.
+
+    Beyond SAMPLE rows every n-th key, by its hash, stands for the others: the sizes of the parts need not be exact.
+    """
+    natural = [
+        SQL("k{}::{}").format(SQL(str(i)), SQL(KEY_NATIVE.get(kind, kind))) for i, kind in enumerate(source.key_types)
+    ]
+    names = [SQL("k{}").format(SQL(str(i))) for i in range(len(natural))]
+    return SQL(
+        "select {texts} from (select {names}, row_number() over (order by {order}) as place, count(*) over () as total"
+        " from (\n{rows}\n) as x where {complete}"
+        ' and (hashtextextended(k0::text collate "C", 0) & 1048575) % {every} = 0)'
+        " as y where place > 1 and (place - 1) * {parts} / total > (place - 2) * {parts} / total order by {order}"
+    ).format(
+        texts=SQL(", ").join([SQL("{0}::text as {0}").format(name) for name in names]),
+        names=SQL(", ").join(names),
+        order=SQL(", ").join(natural),
+        rows=select_rows(source, window, branches),
+        complete=_all([SQL("{} is not null").format(name) for name in names]),
+        every=Value(max(1, rows // SAMPLE)),
+        parts=Value(parts),
+    )
 
 
 def select_features(contract: Contract, types: Mapping[str, str]) -> list[Composable]:
@@ -225,7 +136,7 @@ def select_keys(source: Source, condition: Composable) -> Composed:
 def select_predicted_keys(source: Source, window: Window) -> Composed:
     """Return the SELECT, for the target, of the keys that are predicted with a timestamp in `window`."""
     condition = SQL("p.source_timestamp >= {} and p.source_timestamp < {}")
-    return _from_predictions(source, condition.format(_instant(window.start), _instant(window.end)))
+    return _from_predictions(source, condition.format(instant(window.start), instant(window.end)))
 
 
 def select_predictions_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composed:
@@ -316,8 +227,8 @@ def edited_before(source: Source, window: Window, ranges: Sequence[Window]) -> C
     since = window.start - late_rows if window.start - BEGINNING > late_rows else BEGINNING
     return _all(
         [
-            SQL("{0} >= {1} and {0} < {2}").format(source.changed_at, _instant(since), _instant(window.end)),
-            SQL("{} < {}").format(source.instant, _instant(window.start)),
+            SQL("{0} >= {1} and {0} < {2}").format(source.changed_at, instant(since), instant(window.end)),
+            SQL("{} < {}{}").format(source.instant, instant(window.start), source.and_in_keys),
             SQL("not {}").format(source.within_any(ranges)),
         ]
     )

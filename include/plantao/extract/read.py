@@ -16,7 +16,8 @@ from psycopg2.sql import SQL, Identifier
 from plantao import database
 from plantao.errors import SourceRefused
 from plantao.extract import keys, query
-from plantao.extract.query import Branch, Predicted, Source, both
+from plantao.extract.query import Branch, Predicted, both
+from plantao.extract.source import Source
 from plantao.extract.spool import Spool
 from plantao.extract.window import Window
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
-from plantao.extract.query import KEY_TYPES
+from plantao.extract.source import KEY_TYPES
+from plantao.job import PREDICTION_COLUMNS
 from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from plantao.job import Job
     from plantao.score.manifest import Output
 
-STAGE = "plantao_stage"
+STAGE = Identifier("plantao_stage")
 
 
 @dataclass(frozen=True)
@@ -138,33 +139,47 @@ def copy_into(target: Composable, table: PredictionTable) -> Composed:
 def create_stage(table: PredictionTable) -> Composed:
     """Return the statement that makes the session's temporary table for rows that cannot be inserted directly."""
     return SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
-        Identifier(STAGE), table.column_names, table.identifier
+        STAGE, table.column_names, table.identifier
     )
 
 
-def insert_missing(table: PredictionTable) -> Composed:
+def create_part(part: PredictionTable, table: PredictionTable) -> Composed:
+    """Return the statement that makes the table of one part. Its rows are counted before anything rests on them."""
+    return SQL("drop table if exists {0}; create unlogged table {0} as select {1} from {2} with no data").format(
+        part.identifier, table.column_names, table.identifier
+    )
+
+
+def as_found(schema: str, name: str, keys: Sequence[str], found: Mapping[str, str]) -> PredictionTable:
+    """Return an existing prediction table from its columns, name to type."""
+    ours = [*keys, *PREDICTION_COLUMNS]
+    columns = tuple((column, found[column]) for column in ours if column in found)
+    return PredictionTable(schema, name, tuple(keys), columns, probabilities=False)
+
+
+def insert_missing(table: PredictionTable, stage: Identifier = STAGE) -> Composed:
     """Return the INSERT of the staged rows that have no prediction yet; sorted, so that two can never deadlock."""
     return SQL("insert into {} ({}) select {} from {} order by {} on conflict ({}) do nothing").format(
-        table.identifier, table.column_names, table.column_names, Identifier(STAGE), table.key_names, table.key_names
+        table.identifier, table.column_names, table.column_names, stage, table.key_names, table.key_names
     )
 
 
-def move_to_history(table: PredictionTable, run_id: int) -> Composed:
+def move_to_history(table: PredictionTable, run_id: int, stage: Identifier = STAGE) -> Composed:
     """Return the statement that moves the predictions of the staged keys to the history."""
     same = SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.keys])
     old = SQL(", ").join([SQL("p.{}").format(Identifier(name)) for name, _ in table.columns])
     return SQL(
         "with old as (delete from {} as p using {} as n where {} returning {})"
         " insert into {} ({}, replaced_at, replaced_by_run) select old.*, now(), {} from old"
-    ).format(table.identifier, Identifier(STAGE), same, old, table.history, table.column_names, SQL(str(int(run_id))))
+    ).format(table.identifier, stage, same, old, table.history, table.column_names, SQL(str(int(run_id))))
 
 
-def resolve_rejects(table: PredictionTable, key_types: Sequence[str], job: str, run_id: int) -> Composed:
+def resolve_rejects(table: PredictionTable, job: str, run_id: int) -> Composed:
     """Return the UPDATE that closes the open rejects of the rows that this run has scored."""
     same = SQL(" and ").join(
         [
-            SQL("p.{} = (r.key ->> {})::{}").format(Identifier(name), Literal(name), SQL(KEY_TYPES[kind][0]))
-            for name, kind in zip(table.keys, key_types, strict=True)
+            SQL("p.{} = (r.key ->> {})::{}").format(Identifier(name), Literal(name), SQL(kind))
+            for name, kind in table.columns[: len(table.keys)]
         ]
     )
     return SQL(

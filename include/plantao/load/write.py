@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,13 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
         for statement in tables.create(table):
             database.execute(connection, statement)
     return True
+
+
+def take_lock(connection: Connection, name: str) -> int:
+    """Take a lock until the transaction ends; returns when that began, in microseconds since 1970."""
+    lock = text("select pg_advisory_xact_lock(hashtextextended(:name, 0)), now()")
+    moment = connection.execute(lock, {"name": name}).one()[1]
+    return int(moment.timestamp()) * 1_000_000 + int(moment.microsecond)
 
 
 @dataclass
@@ -164,9 +172,7 @@ class Load:
     def _begin(self) -> None:
         with database.explained("load", TargetRefused, f"opening the load into {self.table.shown}"):
             self.connection.begin()
-            lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.load ' || :table, 0)), now()")
-            moment = self.connection.execute(lock, {"table": self.table.shown}).one()[1]
-            self._scored_at = int(moment.timestamp()) * 1_000_000 + moment.microsecond
+            self._scored_at = take_lock(self.connection, f"plantao.load {self.table.shown}")
             ledger.hold(self.connection, self.run_id)
 
     def _write(self, batch: ScoredBatch) -> None:
@@ -192,7 +198,7 @@ class Load:
         return True
 
     def _copy_through_stage(self, stream: Any, count: int) -> None:
-        stage = Identifier(tables.STAGE)
+        stage = tables.STAGE
         if self._staged:
             database.execute(self.connection, SQL("truncate {}").format(stage))
         else:
@@ -229,27 +235,32 @@ class Load:
         return columns
 
 
-def write_rejects(connection: Connection, job: str, run_id: int, rejects: Sequence[RejectedRow]) -> None:
+def lines_of(rejects: Sequence[RejectedRow]) -> list[dict[str, Any]]:
+    """Return rejects as plain values, as they are written down."""
+    return [
+        {
+            "key": dict(reject.key),
+            "source_timestamp": reject.source_timestamp.isoformat(),
+            "reason": reject.reason,
+            "column_name": reject.column,
+            "detail": reject.detail,
+            "row": None if reject.row is None else dict(reject.row),
+        }
+        for reject in rejects
+    ]
+
+
+def write_rejects(connection: Connection, job: str, run_id: int, lines: Sequence[dict[str, Any]]) -> None:
     """Write down the rows that are set aside: one open entry per source row, refreshed when it is met again."""
-    if not rejects:
+    if not lines:
         return
-    seen: dict[str, int] = {}
-    lines = []
-    for reject in rejects:
-        key = json.dumps(dict(reject.key), default=str)
-        identity = f"{key} {reject.source_timestamp if reject.reason == 'null_key' else ''}"
-        seen[identity] = seen.get(identity, 0) + 1
-        lines.append(
-            {
-                "key": dict(reject.key),
-                "copy": seen[identity],
-                "source_timestamp": reject.source_timestamp.isoformat(),
-                "reason": reject.reason,
-                "column_name": reject.column,
-                "detail": reject.detail,
-                "row": None if reject.row is None else dict(reject.row),
-            }
-        )
+    seen: Counter[str] = Counter()
+    numbered = []
+    for line in lines:
+        key = json.dumps(line["key"], default=str)
+        identity = f"{key} {line['source_timestamp'] if line['reason'] == 'null_key' else ''}"
+        seen[identity] += 1
+        numbered.append({**line, "copy": seen[identity]})
     statement = text(
         'insert into rejected_rows (job, key, copy, source_timestamp, reason, column_name, detail, run_id, "row")'
         " select :job, key, copy, source_timestamp, reason, column_name, detail, :run,"
@@ -260,14 +271,12 @@ def write_rejects(connection: Connection, job: str, run_id: int, rejects: Sequen
         ' detail = excluded.detail, run_id = excluded.run_id, "row" = excluded."row", last_seen_at = now(),'
         " source_timestamp = excluded.source_timestamp"
     )
-    connection.execute(statement, {"job": job, "run": run_id, "lines": json.dumps(lines, default=str)})
+    connection.execute(statement, {"job": job, "run": run_id, "lines": json.dumps(numbered, default=str)})
 
 
-def resolve_rejects(
-    connection: Connection, table: PredictionTable, key_types: Sequence[str], job: str, run_id: int
-) -> int:
+def resolve_rejects(connection: Connection, table: PredictionTable, job: str, run_id: int) -> int:
     """Close the open rejects of rows that this run has scored, and return how many."""
     some = text("select exists (select from rejected_rows where job = :job and resolved_at is null)")
     if not connection.execute(some, {"job": job}).scalar():
         return 0
-    return database.execute(connection, tables.resolve_rejects(table, key_types, job, run_id))
+    return database.execute(connection, tables.resolve_rejects(table, job, run_id))

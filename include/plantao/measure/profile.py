@@ -10,8 +10,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from plantao.score.batch import BatchResult
     from plantao.validate.contract import Contract
+
+
+def added_up(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sum of nested counts and sums, name by name."""
+    result: dict[str, Any] = {}
+    for one in values:
+        for name, value in one.items():
+            result[name] = added_up([result.get(name, {}), value]) if isinstance(value, dict) else (
+                result.get(name, 0) + value)  # fmt: skip
+    return result
 
 
 @dataclass

@@ -30,7 +30,8 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
         f"grant select on {ledger}.schema_migrations, {ledger}.status, {ledger}.metrics_latest to {SCORER};",
         f"grant select, insert on {ledger}.models, {ledger}.model_timeline, {ledger}.metrics to {SCORER};",
         f"grant select, insert on {ledger}.reconciliations to {SCORER};",
-        f"grant select, insert, update on {ledger}.runs, {ledger}.rejected_rows, {ledger}.jobs to {SCORER};",
+        f"grant select, insert, update on {ledger}.runs, {ledger}.parts to {SCORER};",
+        f"grant select, insert, update on {ledger}.rejected_rows, {ledger}.jobs to {SCORER};",
         f"grant select on {ledger}.status, {ledger}.metrics_latest, {ledger}.model_timeline to {READER};",
         f"grant select on {ledger}.reconciliations to {READER};",
     ]

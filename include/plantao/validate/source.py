@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantao.extract.query import missing_columns
+from plantao.extract.source import missing_columns
 from plantao.validate.contract import differences
 from plantao.validate.verdict import rule_problems
 

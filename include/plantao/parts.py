@@ -1,0 +1,126 @@
+"""The ledger of the parts of a run that was fanned out: the only module that changes their state.
+
+As in `ledger`, a state moves by compare-and-swap. Whoever works on a part shares the attempt's own lock, so that the
+next attempt can tell that somebody does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from plantao import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+Edge = tuple[str, ...] | None
+
+
+def plan(connection: Connection, run_id: int, ranges: Sequence[tuple[Edge, Edge]], *, replaces: bool) -> None:
+    """Write down into which ranges of keys an attempt was cut."""
+    insert = text(
+        "insert into parts (run_id, part, lower_key, upper_key, replaces)"
+        " values (:run, :part, cast(:lower as jsonb), cast(:upper as jsonb), :replaces)"
+    )
+    lines = [
+        {"run": run_id, "part": number, "lower": json.dumps(lower), "upper": json.dumps(upper), "replaces": replaces}
+        for number, (lower, upper) in enumerate(ranges)
+    ]
+    with connection.begin():
+        connection.execute(insert, lines)
+        ledger.swap(
+            connection,
+            "update runs set parts = :parts where run_id = :run and status = 'running' and parts is null",
+            run=run_id,
+            parts=len(lines),
+        )
+
+
+def take(connection: Connection, run_id: int, part: int) -> bool:
+    """Begin to score a part; False when it is staged already. Raises Superseded when the attempt is closed."""
+    statement = text(
+        "update parts set status = 'running', worker = :worker, changed_at = clock_timestamp()"
+        " where run_id = :run and part = :part and status <> 'staged'"
+    )
+    values = {"run": run_id, "part": part, "worker": f"{socket.gethostname()}:{os.getpid()}"}
+    with connection.begin():
+        alive = text("select run_id from runs where run_id = :run and status = 'running' for share")
+        if connection.execute(alive, values).first() is None:
+            raise ledger.superseded(run_id)
+        connection.execute(text("select pg_advisory_lock_shared(hashtextextended('plantao.run ' || :run, 0))"), values)
+        return connection.execute(statement, values).rowcount == 1
+
+
+def hold(connection: Connection, run_id: int, part: int) -> None:
+    """Lock a part inside its load's transaction. Raises Superseded when somebody else has staged it."""
+    query = text(
+        "select part from parts join runs using (run_id) where run_id = :run and part = :part"
+        " and parts.status = 'running' and runs.status = 'running' for update of parts for share of runs"
+    )
+    if connection.execute(query, {"run": run_id, "part": part}).first() is None:
+        raise ledger.superseded(run_id)
+
+
+def stage(  # noqa: PLR0913 - what a staged part consists of
+    connection: Connection,
+    run_id: int,
+    part: int,
+    counts: ledger.Counts,
+    *,
+    rejects: Sequence[Mapping[str, Any]],
+    profile: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> None:
+    """Close a part's books, inside its load's transaction."""
+    ledger.swap(
+        connection,
+        "update parts set status = 'staged', changed_at = clock_timestamp(), rows_read = :read, rows_scored = :scored,"
+        " rows_rejected = :rejected, rows_already_scored = :already, rows_late = :late,"
+        " rejects = cast(:rejects as jsonb), profile = cast(:profile as jsonb), seconds = cast(:seconds as jsonb)"
+        " where run_id = :run and part = :part and status = 'running'",
+        run=run_id,
+        part=part,
+        read=counts.read,
+        scored=counts.scored,
+        rejected=counts.rejected,
+        already=counts.already_scored,
+        late=counts.late,
+        rejects=json.dumps(list(rejects), default=str),
+        profile=json.dumps(dict(profile)),
+        seconds=json.dumps(dict(seconds)),
+    )
+
+
+def reopen(connection: Connection, run_id: int, part: int) -> None:
+    """Let a part whose rows are gone be scored again."""
+    with connection.begin():
+        ledger.swap(
+            connection,
+            "update parts set status = 'waiting', changed_at = clock_timestamp()"
+            " where run_id = :run and part = :part and status = 'staged'",
+            run=run_id,
+            part=part,
+        )
+
+
+def of_run(connection: Connection, run_id: int) -> list[dict[str, Any]]:
+    """Return the parts of an attempt, in order."""
+    query = text("select * from parts where run_id = :run order by part")
+    with connection.begin():
+        return [dict(row) for row in connection.execute(query, {"run": run_id}).mappings()]
+
+
+def abandoned(connection: Connection, job: str) -> list[tuple[int, int]]:
+    """Return the parts whose attempt was closed as failed within the last weeks, as (run_id, part)."""
+    query = text(
+        "select run_id, part from parts join runs using (run_id)"
+        " where job = :job and runs.status = 'failed' and finished_at > now() - interval '30 days'"
+    )
+    return [(row.run_id, row.part) for row in connection.execute(query, {"job": job})]
