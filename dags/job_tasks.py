@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plantao.extract.window import Window
     from plantao.job import Job
     from plantao.place import Place
+    from plantao.request import Request
 
 TRIGGERS = {
     "scheduled": "schedule",
@@ -27,13 +28,49 @@ TRIGGERS = {
 def score(job: Job, context: Context) -> list[dict[str, Any]]:
     """Score the run's window; a run that has none scores every window that the ledger owes."""
     from plantao import run
+
+    here = _place()
+    return [run.score_window(request, here).as_dict() for request in _requests(job, context, here)]
+
+
+def plan(job: Job, context: Context) -> list[dict[str, Any]]:
+    """Cut the run's windows into parts for any number of workers; a dry run is made here and leaves none."""
+    from plantao import fan_out, run
+
+    here = _place()
+    parts = []
+    for request in _requests(job, context, here):
+        if request.dry_run:
+            run.score_window(request, here)
+        else:
+            parts += [part.as_dict() for part in fan_out.plan(request, here)]
+    return parts
+
+
+def score_part(job: Job, part: dict[str, Any]) -> dict[str, Any]:
+    """Score one part of a window."""
+    from plantao import fan_out
+
+    return fan_out.score_part(job, fan_out.Part.of(part), _place())
+
+
+def publish(job: Job, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make the parts of every window visible, each window at once."""
+    from plantao import fan_out
+
+    here = _place()
+    return [fan_out.publish(job, run_id, here).as_dict() for run_id in sorted({part["run_id"] for part in parts})]
+
+
+def _requests(job: Job, context: Context, here: Place) -> list[Request]:
+    """Return what the run is asked to do: its own window, or all that are owed when it has none."""
+    from plantao import run
     from plantao.request import Request
 
-    here, params, dag_run = _place(), context["params"], context["dag_run"]
+    params, dag_run = context["params"], context["dag_run"]
     given = _window(context)
-    reports = []
-    for window in [given] if given is not None else run.owed_windows(job, here):
-        request = Request(
+    return [
+        Request(
             job,
             window,
             trigger=TRIGGERS.get(dag_run.run_type.value, "manual"),
@@ -42,8 +79,8 @@ def score(job: Job, context: Context) -> list[dict[str, Any]]:
             rescore=params["rescore"],
             dry_run=params["dry_run"],
         )
-        reports.append(run.score_window(request, here).as_dict())
-    return reports
+        for window in ([given] if given is not None else run.owed_windows(job, here))
+    ]
 
 
 def measure(job: Job, scored: list[dict[str, Any]]) -> int:

@@ -95,7 +95,27 @@ def scoring_dag(job: Job) -> DAG:
             """When it is time: compare the whole history with the predictions, and score what is owed."""
             return job_tasks.reconcile(job, get_current_context())
 
-        scored = score()
+        @task(pool=job.extract.connection)
+        def plan() -> list[dict[str, Any]]:
+            """Cut the window into parts."""
+            return job_tasks.plan(job, get_current_context())
+
+        @task(pool=job.extract.connection)
+        def score_part(part: dict[str, Any]) -> dict[str, Any]:
+            """Extract, validate and score the rows of one part, where nobody sees them yet."""
+            return job_tasks.score_part(job, part)
+
+        @task(outlets=[predictions], trigger_rule="none_failed")
+        def publish(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            """Make all parts visible at once."""
+            return job_tasks.publish(job, parts)
+
+        if job.score.fans_out:
+            parts = plan()
+            scored = publish(parts)
+            score_part.expand(part=parts) >> scored
+        else:
+            scored = score()
         measure(scored)
         if job.extract.reconcile != "never":
             scored >> reconcile()

@@ -71,11 +71,6 @@ class Part:
         return cls(**{**values, "window": Window.of(start, end), "keys": KeyRange(lower, upper)})
 
 
-def is_fanned_out(job: Job) -> bool:
-    """Tell whether the job asks for more than one worker."""
-    return job.score.parts is not None or job.score.rows_per_part is not None
-
-
 # --- plan ------------------------------------------------------------------------------------------------------------
 
 

@@ -121,6 +121,11 @@ class Score(Section):
     rows_per_part: Annotated[int, Field(ge=1)] | None = None
     """In Airflow, cut each window into parts of about so many rows. At most one of parts and rows_per_part."""
 
+    @property
+    def fans_out(self) -> bool:
+        """Whether any number of workers share a window."""
+        return self.parts is not None or self.rows_per_part is not None
+
 
 class Load(Section):
     """Where the predictions go."""
