@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test crash-test check fix bench lock clean
+.PHONY: help demo up down test crash-test celery-test check fix bench lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo ## From a fresh clone to predictions in a table, through real Airflow runs
 	@$(BIN)/python -m demo run
@@ -23,6 +23,9 @@ test: .venv/test ## Every test
 
 crash-test: .venv/test ## Kill workers at a thousand instants, and compare (CRASH="--kills 1000 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m crash $(CRASH)
+
+celery-test: .venv/test ## Two Celery workers share a window, one is killed in the middle; prints the ledger
+	@$(BIN)/python -m pytest -q -s tests/airflow/test_celery.py
 
 check: .venv/test ## Format, lint, types, job files, and the locks in step with pyproject.toml
 	$(BIN)/ruff format --check .

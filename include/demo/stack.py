@@ -41,6 +41,11 @@ class Stack:
     settings: Settings
 
     @property
+    def commands(self) -> dict[str, list[str]]:
+        """The parts that are started, name to Airflow's command."""
+        return PARTS
+
+    @property
     def home(self) -> Path:
         """AIRFLOW_HOME."""
         return self.settings.state / "airflow"
@@ -119,7 +124,7 @@ class Stack:
     def start(self) -> bool:
         """Start what does not run and return when all parts are healthy; whether something had to be started."""
         running = self.parts
-        missing = {name: command for name, command in PARTS.items() if name not in running}
+        missing = {name: command for name, command in self.commands.items() if name not in running}
         if missing:
             if not running:
                 self._airflow("db", "migrate")
@@ -158,14 +163,14 @@ class Stack:
     def _wait_until_healthy(self) -> None:
         until = time.monotonic() + START_SECONDS
         health: dict[str, str] = {}
-        while time.monotonic() < until and len(self.parts) == len(PARTS):
+        while time.monotonic() < until and len(self.parts) == len(self.commands):
             with contextlib.suppress(OSError, ValueError):
                 found = self._call("/api/v2/monitor/health", None, "GET", {})
                 health = {name: part.get("status") for name, part in found.items()}
                 if all(health.get(name) == "healthy" for name in HEALTHY_PARTS):
                     return
             time.sleep(0.3)
-        gone = ", ".join(name for name in PARTS if name not in self.parts)
+        gone = ", ".join(name for name in self.commands if name not in self.parts)
         message = f"Airflow did not become healthy ({f'{gone} ended' if gone else health or 'no answer'})."
         raise DatabaseUnavailable(message, f"read the logs in {self.home}")
 

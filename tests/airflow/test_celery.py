@@ -1,0 +1,148 @@
+"""Two Celery workers share a window, and one is killed in the middle: every row once all the same.
+
+Real Redis, a real Airflow with CeleryExecutor, each worker a process group of its own. The part that is to be under way
+when its worker dies is held at its load by a lock, so that the test does not depend on luck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from demo.stack import PARTS, Stack
+from plantao.database import dsn
+from plantao.settings import Settings
+from world import JOB, World, administer, day
+
+PARTED = JOB.replace("[load]", "parts = 6\n[load]").replace("[extract]", '[extract]\nreconcile = "never"')
+PER_DAY = 3_000
+HELD = 3
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None,
+    reason="redis-server is not installed here; with Debian: apt-get install redis-server",
+)
+
+
+@dataclass(frozen=True)
+class CeleryStack(Stack):
+    """Airflow with two Celery workers instead of the LocalExecutor."""
+
+    world: World
+    redis: Path
+
+    @property
+    def commands(self) -> dict[str, list[str]]:
+        worker = ["celery", "worker", "--skip-serve-logs", "--concurrency", "2", "--celery-hostname"]
+        return {**PARTS, "worker-1": [*worker, "one@here"], "worker-2": [*worker, "two@here"]}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        metadata = self.world.server.address("airflow", "celery_airflow").url().removeprefix("postgresql://")
+        return {
+            **super().environment,
+            **self.world.environment,
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{metadata}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{metadata}",
+            "AIRFLOW__CELERY__BROKER_URL": f"redis+socket://{self.redis}",
+            # A task whose worker has vanished is noticed after seconds instead of minutes, and tried again at once.
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        }
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """A Redis that listens on a socket only."""
+    socket = tmp_path / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(tmp_path)]
+    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        if socket.exists():
+            break
+        time.sleep(0.05)
+    yield socket
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def stack(server, tmp_path, redis):
+    administer(server, "create database celery_airflow")
+    (tmp_path / "world").mkdir()
+    with World.create(server, tmp_path / "world") as world:
+        world.ready(PARTED.replace("starts ", "ends = 2013-04-02\nstarts "), days=1, per_day=PER_DAY)
+        place = Settings(tmp_path, world.folder / "jobs", str(world.folder / "models"), "plantao", 1)
+        found = CeleryStack(place, world, redis)
+        try:
+            yield found
+        finally:
+            found.stop()
+            administer(server, "drop database celery_airflow with (force)")
+
+
+def wait_for(what, patience: float = 150):
+    """Return what `what` returns once that is something."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    msg = f"waited {patience:g} s in vain"
+    raise AssertionError(msg)
+
+
+def test_a_killed_worker_costs_no_row_and_doubles_none(stack):
+    world = stack.world
+    with contextlib.closing(psycopg2.connect(dsn(world.address("client_db"), "tests"))) as holder:
+        hold = f"plantao.load predictions.plantao_run_1_part_{HELD}"
+        holder.cursor().execute("select pg_advisory_lock(hashtextextended(%s, 0))", (hold,))
+        holder.commit()
+        stack.start()
+        running = "select worker from plantao.parts where part = %s and status = 'running'"
+        worker = wait_for(lambda: world.sql(running, (HELD,)))[0][0]
+        group = os.getpgid(int(worker.split(":")[1]))
+        victim = next(name for name, pid in stack.parts.items() if pid in groups_above(int(worker.split(":")[1])))
+        assert victim.startswith("worker-")
+        kill_family(stack.parts[victim], group)
+    wait_for(lambda: world.sql("select 1 from plantao.runs where status = 'succeeded'"))
+
+    ledger = world.sql("select run_id, status, parts, rows_read, rows_scored, rows_rejected from plantao.runs")
+    parts = world.sql("select part, status, worker, rows_scored from plantao.parts order by part")
+    print(f"\nkilled {victim}, which held part {HELD} as {worker}")
+    print("run_id, status, parts, rows_read, rows_scored, rows_rejected:", *ledger)
+    print("part, status, worker, rows_scored:", *parts, sep="\n  ")
+    assert ledger == [(1, "succeeded", 6, PER_DAY, PER_DAY, 0)]
+    assert parts[HELD][2] != worker
+    assert victim not in stack.parts
+    assert len(world.predictions("id")) == PER_DAY
+    undisturbed = world.predictions("id, prediction, score")
+    world.sql("delete from predictions.bad_reading")
+    world.score(world.job(JOB), day(1))
+    assert world.predictions("id, prediction, score") == undisturbed
+
+
+def groups_above(pid: int) -> set[int]:
+    """Return a process and all that it descends from."""
+    return {pid, *(parent.pid for parent in psutil.Process(pid).parents())}
+
+
+def kill_family(pid: int, group: int) -> None:
+    """SIGKILL a worker with everything that runs under it."""
+    family = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
