@@ -37,7 +37,7 @@ READS_AND_WRITES = {
     ),
     *("address.py", "ledger.py", "database.py"),
     *("cli", "schema/migrate.py"),
-    *("extract/read.py", "extract/spool.py"),
+    *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("load/write.py", "measure/history.py"),
 }

@@ -239,8 +239,9 @@ def copy_in(connection: Connection, composed: sql.Composable, stream: BinaryIO) 
 class Snapshot:
     """One read-only transaction that sees one moment of a database, read as Arrow over binary COPY."""
 
-    def __init__(self, connection: adbc.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: adbc.Connection, address: Address) -> None:
+        self._connection, self.address = connection, address
+        self.pid = int(self.value("select pg_backend_pid()"))
 
     def schema(self, text: str) -> pa.Schema:
         """Return the columns a SELECT would give, without running it; it must be one statement."""
@@ -318,7 +319,7 @@ def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snaps
                 cursor.execute(setting)
 
     in_time(CONNECT_SECONDS, prepare)
-    return Snapshot(connection), connection.close
+    return Snapshot(connection, address), connection.close
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import psycopg2
@@ -23,6 +23,9 @@ from demo.stack import PARTS, Stack
 from plantao.database import dsn
 from plantao.settings import Settings
 from world import JOB, World, administer, day
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PARTED = JOB.replace("[load]", "parts = 6\n[load]").replace("[extract]", '[extract]\nreconcile = "never"')
 PER_DAY = 3_000

@@ -16,6 +16,7 @@ from psycopg2.sql import SQL, Identifier
 from plantao import database
 from plantao.errors import SourceRefused
 from plantao.extract import keys, query
+from plantao.extract.courtesy import giving_way
 from plantao.extract.query import Branch, Predicted, both
 from plantao.extract.source import Source
 from plantao.extract.spool import Spool
@@ -217,7 +218,7 @@ def read(snapshot: Snapshot, close: Callable[[], None], statement: str | None) -
     def run() -> None:
         problem: BaseException | None = None
         try:
-            with database.explained("extract", SourceRefused, "reading the source"):
+            with giving_way(snapshot), database.explained("extract", SourceRefused, "reading the source"):
                 for batch in snapshot.batches(statement) if statement is not None else ():
                     if not spool.put(batch):
                         break
