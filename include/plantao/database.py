@@ -42,6 +42,7 @@ Result = TypeVar("Result")
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 600
 LOCK_SECONDS = 30
+SOURCE_LOCK_SECONDS = 10
 IDLE_SECONDS = 300
 # SQLSTATE classes and codes after which the same call may succeed: connection, resources, operator intervention,
 # serialization and deadlock, lock not available, time-outs.
@@ -228,7 +229,7 @@ def fetch(connection: Connection, composed: sql.Composable) -> list[tuple[Any, .
 
 def copy_in(connection: Connection, composed: sql.Composable, stream: BinaryIO) -> int:
     """Send `stream` through `COPY … FROM STDIN` and return the number of rows the server took."""
-    with deadline(connection, STATEMENT_SECONDS), driver_connection(connection).cursor() as cursor:
+    with driver_connection(connection).cursor() as cursor:
         cursor.copy_expert(composed, stream, size=COPY_CHUNK)
         return cursor.rowcount
 
@@ -267,7 +268,24 @@ class Snapshot:
         with self._connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{BATCH_OPTION: str(BATCH_BYTES)})
             cursor.execute(text)
-            yield from cursor.fetch_record_batch()
+            try:
+                yield from cursor.fetch_record_batch()
+            except OSError as error:
+                raise _of_the_stream(error) from error
+
+
+def _of_the_stream(error: OSError) -> Exception:
+    """Return the driver's error for what Arrow reports in the middle of a result, where the SQLSTATE is lost.
+
+    What the server says of a value is a data error, and would be said again; anything else may pass.
+    """
+    import adbc_driver_manager
+
+    passing = r"cancell?ing|terminating|conflict|timeout|No space|memory|could not (extend|write|read)"
+    value_is_wrong = "ERROR:" in str(error) and not re.search(passing, str(error))
+    code = adbc_driver_manager.AdbcStatusCode.INVALID_DATA if value_is_wrong else adbc_driver_manager.AdbcStatusCode.IO
+    sqlstate = "22000" if value_is_wrong else None
+    return adbc_driver_manager.OperationalError(str(error), status_code=code, sqlstate=sqlstate)
 
 
 def in_time(seconds: float, call: Callable[[], Result]) -> Result:
@@ -309,7 +327,7 @@ def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snaps
         "set local timezone = 'UTC'",
         "set local datestyle = 'ISO'",
         f"set local statement_timeout = '{STATEMENT_SECONDS}s'",
-        "set local lock_timeout = '10s'",
+        f"set local lock_timeout = '{SOURCE_LOCK_SECONDS}s'",
         f"set local idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
     )
 

@@ -24,7 +24,7 @@ def slow_read(monkeypatch):
     monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
 
     def slowly(self, batch):
-        time.sleep(0.3)
+        time.sleep(0.15)
         return put(self, batch)
 
     monkeypatch.setattr(Spool, "put", slowly)

@@ -170,7 +170,10 @@ class Load:
             self._problem = error
 
     def _begin(self) -> None:
-        with database.explained("load", TargetRefused, f"opening the load into {self.table.shown}"):
+        with (
+            database.explained("load", TargetRefused, f"opening the load into {self.table.shown}"),
+            database.deadline(self.connection, 2 * database.LOCK_SECONDS),
+        ):
             self.connection.begin()
             self._scored_at = take_lock(self.connection, f"plantao.load {self.table.shown}")
             ledger.hold(self.connection, self.run_id)
@@ -179,7 +182,10 @@ class Load:
         if not len(batch):
             return
         stream = copy_format.encode(self._columns(batch))
-        with database.explained("load", TargetRefused, f"writing into {self.table.shown}"):
+        with (
+            database.explained("load", TargetRefused, f"writing into {self.table.shown}"),
+            database.deadline(self.connection, 2 * database.STATEMENT_SECONDS),
+        ):
             if self.expect_predictions or not self._copy_directly(stream):
                 stream.seek(0)
                 self._copy_through_stage(stream, len(batch))
