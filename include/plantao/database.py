@@ -54,20 +54,11 @@ BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 BATCH_BYTES = 8 << 20
 
 
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-
 def sqlstate_of(error: BaseException) -> str | None:
     """Return the five-letter code of a database error; psycopg2 loses it when the session itself was ended."""
     original = getattr(error, "orig", None) or error
     state = getattr(original, "pgcode", None) or getattr(original, "sqlstate", None)
     return str(state) if state else None
-
-
-def constraint_of(error: BaseException) -> str | None:
-    """Return the name of the constraint that was violated, if one was."""
-    original = getattr(error, "orig", None) or error
-    return getattr(getattr(original, "diag", None), "constraint_name", None)
 
 
 def sentence_of(error: BaseException) -> str:
@@ -282,10 +273,9 @@ def _of_the_stream(error: OSError) -> Exception:
     import adbc_driver_manager
 
     passing = r"cancell?ing|terminating|conflict|timeout|No space|memory|could not (extend|write|read)"
-    value_is_wrong = "ERROR:" in str(error) and not re.search(passing, str(error))
-    code = adbc_driver_manager.AdbcStatusCode.INVALID_DATA if value_is_wrong else adbc_driver_manager.AdbcStatusCode.IO
-    sqlstate = "22000" if value_is_wrong else None
-    return adbc_driver_manager.OperationalError(str(error), status_code=code, sqlstate=sqlstate)
+    state = "22000" if "ERROR:" in str(error) and not re.search(passing, str(error)) else None
+    code = adbc_driver_manager.AdbcStatusCode.IO
+    return adbc_driver_manager.OperationalError(str(error), status_code=code, sqlstate=state)
 
 
 def in_time(seconds: float, call: Callable[[], Result]) -> Result:

@@ -143,7 +143,8 @@ class Sides:
     def _slice(self) -> Composable:
         # Without months an interval has one length, whatever the calendar says.
         width = SQL("interval '1 microsecond' * {}").format(Value(self.width // timedelta(microseconds=1)))
-        return SQL("date_bin({}, t, timestamptz 'epoch')").format(width)
+        # What is older than Python's calendar is in one slice with its first year.
+        return SQL("date_bin({}, greatest(t, '0002-01-01Z'), timestamptz 'epoch')").format(width)
 
     def _named(self, columns: Sequence[Composable]) -> Composable:
         return SQL(", ").join(

@@ -115,6 +115,11 @@ def create(table: PredictionTable) -> list[Composed]:
     return statements
 
 
+def let_read(table: PredictionTable, role: str) -> Composed:
+    """Return the GRANT with which a role may read the table and its history."""
+    return SQL("grant select on {}, {} to {}").format(table.identifier, table.history, Identifier(role))
+
+
 def _index(table: PredictionTable, suffix: str) -> Identifier:
     # PostgreSQL would cut a longer name silently, and two cut names could be the same.
     return Identifier(f"{table.name.encode()[: 62 - len(suffix)].decode(errors='ignore')}_{suffix}")

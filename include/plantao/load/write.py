@@ -24,6 +24,7 @@ from plantao import database, ledger
 from plantao.errors import PlantaoError, TargetRefused
 from plantao.load import copy_format
 from plantao.load import table as tables
+from plantao.schema.grants import READER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,9 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
             database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
         for statement in tables.create(table):
             database.execute(connection, statement)
+        reader = text("select exists (select from pg_roles where rolname = :reader)")
+        if connection.execute(reader, {"reader": READER}).scalar():
+            database.execute(connection, tables.let_read(table, READER))
     return True
 
 

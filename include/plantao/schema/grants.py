@@ -50,7 +50,6 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
             f"create schema if not exists {place};",
             f"grant usage, create on schema {place} to {SCORER};",
             f"grant usage on schema {place} to {READER};",
-            f"alter default privileges for role {SCORER} in schema {place} grant select on tables to {READER};",
             f"do $$ begin grant select on {place}.{_quoted(target)} to {READER};",
             "exception when undefined_table then null; end $$;",
         ]

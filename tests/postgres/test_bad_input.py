@@ -1,0 +1,175 @@
+"""Whatever a client can put into a table: set aside with its reason or refused in one sentence, and nothing lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from plantao.errors import JobFileError, PlantaoError, SourceChanged, SourceRefused
+from plantao.extract.window import BEGINNING, Window
+from plantao.reconcile import reconcile
+from world import APRIL, JOB, day
+
+LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")
+ON_DEMAND = LENIENT.replace('schedule = "daily"', 'schedule = "on demand"').replace("starts   = 2013-04-01", "")
+
+
+def books(report):
+    counts = report.counts
+    return (counts.read, counts.scored, counts.rejected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "outcome"),
+    [
+        ("numeric(38,10)", "1234567890123456789.0123456789", (20, 20, 0)),
+        ("numeric", "'NaN'", (20, 19, 1)),
+        ("numeric", "1e300", (20, 20, 0)),
+        ("real", "'-infinity'", (20, 19, 1)),
+        ("bigint", "9223372036854775807", (20, 20, 0)),
+    ],
+)
+def test_a_number_of_any_size_is_scored_or_set_aside(world, kind, value, outcome):
+    world.fill()
+    world.sql(f"alter table readings alter x type {kind}; update readings set x = {value} where id = 1003")
+    world.register()
+    assert books(world.score(world.job(LENIENT), day(1))) == outcome
+
+
+def test_a_number_beyond_the_models_type_is_one_clear_error(world):
+    world.fill()
+    world.sql("alter table readings alter x type numeric; update readings set x = 1e400 where id = 1003")
+    world.register()
+    with pytest.raises(SourceRefused, match="out of range for type double precision") as caught:
+        world.score(world.job(LENIENT), day(1))
+    assert caught.value.permanent
+
+
+def test_huge_and_strange_text_arrives_as_it_is(world):
+    job = world.ready(LENIENT)
+    for key, text in enumerate(["x" * 5_000_000, "\u0001\u007f\ufffd\U0001f600", "", " \n\t", "NULL", "\\N"], 1001):
+        world.sql("update readings set city = %s where id = %s", (text, key))
+    assert books(world.score(job, day(1))) == (20, 20, 0)
+
+
+def test_text_where_the_model_wants_numbers_stops_the_run_with_the_column_named(world):
+    world.fill()
+    world.sql("alter table readings alter x type text")
+    world.register()
+    with pytest.raises(SourceChanged, match="column 'x' is text, but the model was trained on float"):
+        world.score(world.job(LENIENT), day(1))
+
+
+def test_rows_before_the_calendar_and_at_its_end_belong_to_the_window_they_are_in(world):
+    job = world.ready(ON_DEMAND)
+    world.sql("update readings set at = '4713-01-01 BC' where id = 1001;"
+              " update readings set at = '-infinity' where id = 1002;"
+              " update readings set at = 'infinity' where id = 1003;"
+              " update readings set at = '0001-01-01' where id = 1004;"
+              " update readings set at = '20000-01-01' where id = 1005")  # fmt: skip
+    report = world.score(job, Window(BEGINNING, day(1).end))
+    assert books(report) == (18, 18, 0)
+    assert world.results("select source_timestamp::text from predictions.bad_reading order by 1 limit 2") == [
+        ("-infinity",), ("0001-01-01 00:00:00+00",)
+    ]  # fmt: skip
+    assert world.results("select source_timestamp::text from predictions.bad_reading where id = 1001") == [
+        ("4713-01-01 00:00:00+00 BC",)
+    ]
+    found = reconcile(job, world.place).found
+    assert (found.rows_owed, found.rows_gone, found.rows_without_time) == (0, 0, 2)
+
+
+def test_a_source_that_changes_between_plan_and_read_is_read_as_it_was(world, monkeypatch):
+    from plantao.extract import read
+
+    job = world.ready(LENIENT)
+    plan = read.plan
+
+    def then_change(*given, **named):
+        found = plan(*given, **named)
+        world.sql("delete from readings where id = 1001; update readings set x = null where id = 1002")
+        world.insert(1, [1900])
+        return found
+
+    monkeypatch.setattr(read, "plan", then_change)
+    assert books(world.score(job, day(1))) == (20, 20, 0)
+    monkeypatch.undo()
+    assert books(world.score(job, day(1))) == (20, 1, 0)
+
+
+@pytest.mark.parametrize("name", ["prediction", "run_id", "score"])
+def test_a_key_named_like_a_column_of_ours_is_refused_in_the_job_file(world, name):
+    with pytest.raises(JobFileError, match="a column of every prediction table"):
+        world.job(JOB.replace('["id"]', f'["{name}"]'))
+
+
+@pytest.mark.parametrize("name", ["k0", "t", "late", "f0", "s", "p", "c", "slice", "h"])
+def test_a_key_named_like_a_name_inside_our_queries_does_no_harm(two_databases, name):
+    world = two_databases
+    world.fill()
+    world.sql(f'alter table readings rename id to "{name}"')
+    world.register()
+    job = world.job(JOB.replace('["id"]', f'["{name}"]'))
+    world.score(job, day(1))
+    world.sql(f"insert into readings (\"{name}\", at, x, y, city) values (77, '2013-04-01', 0, 0, 'Porto')")
+    assert world.score(job, day(1)).counts.scored == 1
+    assert reconcile(job, world.place, Window(APRIL, day(1).end)).found.rows_owed == 0
+
+
+# --- least privilege -------------------------------------------------------------------------------------------------
+
+
+def test_the_printed_grants_are_enough_and_no_more(world):
+    from plantao.address import Address
+    from plantao.schema.grants import grants
+    from world import administer
+
+    job = world.ready(LENIENT)
+    world.sql(grants([job], "plantao"))
+    name = world.databases["client_db"]
+    administer(world.server, f"create role worker_{name} login password 'Pa55word' in role plantao_scorer",
+               f"create role client_{name} login in role plantao_reader")  # fmt: skip
+    owner = world.address
+
+    def address(who):
+        return lambda connection: Address(connection, {**owner(connection).parameters, "user": f"{who}_{name}"})
+
+    world.address = address("worker")
+    assert books(world.score(job, day(1))) == (20, 20, 0)
+    assert books(world.score(job, day(1), rescore=True)) == (20, 20, 0)
+    assert reconcile(job, world.place, Window(APRIL, day(3).end), repair=True).rows_repaired == 40
+    for forbidden in ("update readings set x = 0", "delete from plantao.models", "delete from plantao.runs",
+                      "create table public.mine ()"):  # fmt: skip
+        with pytest.raises(Exception, match=r"permission denied|only ever added"):
+            world.sql(forbidden)
+    world.address = address("client")
+    assert len(world.predictions("id")) == 60
+    assert world.results("select health from plantao.status")
+    with pytest.raises(Exception, match="permission denied"):
+        world.sql("delete from predictions.bad_reading")
+    world.address = owner
+    world.sql(f"drop owned by worker_{name} cascade")
+    administer(world.server, f"drop role worker_{name}", f"drop role client_{name}")
+
+
+def test_no_secret_is_in_an_error_a_log_or_the_ledger(world, caplog):
+    from plantao.address import Address
+
+    job = world.ready(LENIENT)
+    owner = world.address
+    secret = "hunter2%&"
+
+    def wrong(connection):
+        parameters = {**owner("client_db").parameters, "host": "127.0.0.1", "port": "1", "password": secret}
+        return Address(connection, parameters) if connection == "elsewhere" else owner(connection)
+
+    world.address = wrong
+    job = world.job(
+        LENIENT.replace("[extract]", '[extract]\nconnection = "elsewhere"').replace(
+            "[load]", '[load]\nconnection = "client_db"'
+        )
+    )
+    with pytest.raises(PlantaoError) as caught:
+        world.score(job, day(1))
+    said = f"{caught.value} {caught.value.__cause__} {caplog.text} {world.results('select * from plantao.runs')}"
+    assert secret not in said
+    assert "refused" in said or "elsewhere" in said
