@@ -10,6 +10,7 @@ prediction table, in one transaction with the ledger row. Until then nothing is 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ class Part:
         from datetime import datetime
 
         start, end = (datetime.fromisoformat(values["window"][edge]) for edge in ("start", "end"))
-        lower, upper = (None if edge is None else tuple(edge) for edge in values["keys"].values())
+        edges = (values["keys"]["lower"], values["keys"]["upper"])
+        lower, upper = (None if edge is None else tuple(edge) for edge in edges)
         return cls(**{**values, "window": Window.of(start, end), "keys": KeyRange(lower, upper)})
 
 
@@ -229,7 +231,8 @@ def publish(job: Job, run_id: int, place: Place) -> Report:
                 with recorded(Request(job, window), place, connection, run_id):
                     raise
             raise
-        return _report(job, run, counts, publishing.profile, publishing.watch.seconds)
+        report = _report(job, run, counts, publishing.profile, publishing.watch.seconds)
+        return replace(report, reject_reasons=dict(publishing.reasons))
 
 
 @dataclass
@@ -240,6 +243,7 @@ class _Publishing:
     run_id: int
     connection: Connection
     profile: dict[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     def run(self) -> ledger.Counts:
@@ -249,23 +253,25 @@ class _Publishing:
             message = f"{len(waiting)} of {len(parts)} parts of run {run_id} are not scored yet: {waiting[:10]}."
             raise DatabaseUnavailable(message, "let the parts finish, or clear those that failed", "load")
         lines = [line for part in parts for line in part["rejects"]]
+        self.reasons = Counter(line["reason"] for line in lines)
         total = sum(part["rows_read"] for part in parts)
         refuse_too_many(self.job, lines, total)
         self.profile = added_up([part["profile"] for part in parts])
         schema, name = parse_table_name(self.job.load.table)
         with (
             database.explained("load", TargetRefused, f"publishing into {self.job.load.table}"),
-            database.deadline(connection, database.STATEMENT_SECONDS),
             self.watch.step("load"),
         ):
             found = write.find_table(connection, schema, name) or {}
             table = tables.as_found(schema, name, self.job.extract.key, found)
-            snapshot = connection.begin()
-            write.take_lock(connection, f"plantao.load {table.shown}")
-            ledger.hold(connection, run_id)
+            transaction = connection.begin()
+            with database.deadline(connection, 2 * database.LOCK_SECONDS):
+                write.take_lock(connection, f"plantao.load {table.shown}")
+                ledger.hold(connection, run_id)
             scored = rescored = 0
             for part in parts:
-                moved, replaced = self._move(table, part)
+                with database.deadline(connection, 2 * database.STATEMENT_SECONDS):
+                    moved, replaced = self._move(table, part)
                 scored, rescored = scored + moved, rescored + replaced
             counts = ledger.Counts(
                 read=total,
@@ -275,11 +281,12 @@ class _Publishing:
                 late=min(sum(part["rows_late"] for part in parts), scored + len(lines)),
                 rescored=rescored,
             )
-            write.write_rejects(connection, self.job.name, run_id, lines)
-            write.resolve_rejects(connection, table, self.job.name, run_id)
-            seconds = added_up([part["seconds"] for part in parts])
-            ledger.succeed(connection, run_id, counts, snapshot="parts", seconds=seconds, profile=self.profile)
-            snapshot.commit()
+            with database.deadline(connection, database.STATEMENT_SECONDS):
+                write.write_rejects(connection, self.job.name, run_id, lines)
+                write.resolve_rejects(connection, table, self.job.name, run_id)
+                seconds = added_up([part["seconds"] for part in parts])
+                ledger.succeed(connection, run_id, counts, snapshot="parts", seconds=seconds, profile=self.profile)
+                transaction.commit()
         return counts
 
     def _move(self, table: PredictionTable, part: Mapping[str, Any]) -> tuple[int, int]:
