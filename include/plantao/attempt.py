@@ -263,6 +263,7 @@ class Attempt:
             "score": (self.read - counts.rejected, profile.rows),
             "load": (profile.rows, counts.scored),
         }
+        total = sum(report.seconds.values())
         for step, (rows_in, rows_out) in flow.items():
             seconds = report.seconds.get(step, 0.0)
             log.event(
@@ -276,6 +277,7 @@ class Attempt:
                     "rows_out": rows_out,
                     "rejected": counts.rejected,
                     "seconds": seconds,
+                    "share": round(seconds / total, 2) if total else None,
                     "rows_per_second": round(rows_in / seconds) if seconds else None,
                     "model": manifest.name,
                     "outcome": status,
