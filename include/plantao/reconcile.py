@@ -185,30 +185,33 @@ class _Comparison:
         there = self._ask_source(sides.rows(sides.there, piece))
         here = self._ask_target(sides.rows(sides.here, piece))
         source = sides.source
-        owed = _complete(keys.without(there, here, edits_count=False))
+        owed = keys.complete(keys.without(there, here, edits_count=False))
         edited = there.slice(0, 0)
         if source.edits_count:
-            edited = _complete(keys.without(keys.also_in(there, here), here, edits_count=True))
-        for some in _chunks(owed):
-            left = keys.without(some, self._ask_target(query.select_predictions_of(source, keys.values(some))),
-                                edits_count=False)  # fmt: skip
+            edited = keys.complete(keys.without(keys.also_in(there, here), here, edits_count=True))
+        for some in keys.chunks(owed, read.KEYS_BY_NAME):
+            left = keys.without(some, self._predictions_of(source, some), edits_count=False)
             self._note_owed("rows_owed", self._not_set_aside(sides, left))
-        for some in _chunks(edited):
-            predicted = self._ask_target(query.select_predictions_of(source, keys.values(some)))
+        for some in keys.chunks(edited, read.KEYS_BY_NAME):
+            predicted = self._predictions_of(source, some)
             left = keys.without(keys.also_in(some, predicted), predicted, edits_count=True)
             self._note_owed("rows_edited", self._not_set_aside(sides, left))
-        for some in _chunks(_complete(keys.without(here, there, edits_count=False))):
+        gone = keys.complete(keys.without(here, there, edits_count=False))
+        for some in keys.chunks(gone, read.KEYS_BY_NAME):
             present = self._ask_source(query.select_keys(source, query.has_one_of(source, keys.values(some))))
-            gone = keys.without(some, present, edits_count=False)
-            if gone.num_rows:
-                predicted = keys.also_in(gone, self._ask_target(query.select_predictions_of(source, keys.values(gone))))
+            left = keys.without(some, present, edits_count=False)
+            if left.num_rows:
+                predicted = keys.also_in(left, self._predictions_of(source, left))
                 self.found.rows_gone += predicted.num_rows
-                self.found.rejects_gone += gone.num_rows - predicted.num_rows
+                self.found.rejects_gone += left.num_rows - predicted.num_rows
                 self.found.note("rows_gone", predicted)
-        nameless, set_aside = _incomplete(there), _incomplete(here)
+        nameless, set_aside = keys.incomplete(there), keys.incomplete(here)
         if nameless.num_rows > set_aside.num_rows:
             self._note_owed("rows_owed", nameless.slice(set_aside.num_rows))
         self.found.rejects_gone += max(0, set_aside.num_rows - nameless.num_rows)
+
+    def _predictions_of(self, source: Source, rows: pa.Table) -> pa.Table:
+        return self._ask_target(query.select_predictions_of(source, keys.values(rows)))
 
     def _not_set_aside(self, sides: Sides, rows: pa.Table) -> pa.Table:
         if not rows.num_rows:
@@ -274,26 +277,6 @@ def _repair(job: Job, place: Place, connection: Connection, period: Window, foun
     for window in sorted({*found.windows, *windows_of(job, set_aside)}):
         scored += score_window(Request(job, window, "backfill"), place).counts.scored
     return scored
-
-
-def _complete(rows: pa.Table) -> pa.Table:
-    return rows.filter(pc.invert(_has_null(rows)))
-
-
-def _incomplete(rows: pa.Table) -> pa.Table:
-    return rows.filter(_has_null(rows))
-
-
-def _has_null(rows: pa.Table) -> pa.ChunkedArray:
-    found = rows.column("k0").is_null()
-    for name in keys.key_names(rows)[1:]:
-        found = pc.or_(found, rows.column(name).is_null())
-    return found
-
-
-def _chunks(rows: pa.Table) -> Iterator[pa.Table]:
-    for start in range(0, rows.num_rows, read.KEYS_BY_NAME):
-        yield rows.slice(start, read.KEYS_BY_NAME)
 
 
 def _open_rejects(connection: Connection, job: str, period: Window) -> list[datetime]:

@@ -18,7 +18,7 @@ from psycopg2.sql import SQL, Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
 from plantao.extract.query import both, unnest
-from plantao.extract.source import KEY_TYPES, Source
+from plantao.extract.source import KEY_TYPES, Source, instant
 from plantao.extract.window import BEGINNING, Window
 from plantao.job_types import parse_table_name
 
@@ -54,13 +54,12 @@ class Sides:
     @property
     def there(self) -> Composable:
         """The rows of the source."""
-        names = [SQL("s.{}").format(Identifier(name)) for name in self.source.job.extract.key]
         edit = self.source.changed_at if self.source.edits_count else None
         return SQL("select {}, {} as t, {} as c, {} as h from {} as s where {}").format(
             SQL(", ").join(self.source.key_columns),
             self.source.instant,
             edit or SQL("null::timestamptz"),
-            self._hash(names, edit),
+            self._hash(self.source.key_of("s"), edit),
             self.source.relation,
             both(self.source.within(self.period), SQL("{} > '-infinity'").format(self.source.instant)),
         )
@@ -69,24 +68,21 @@ class Sides:
     def here(self) -> Composable:
         """The rows that are accounted for: predicted, or set aside and still open."""
         job = self.source.job
-        predicted = [SQL("p.{}").format(Identifier(name)) for name in job.extract.key]
-        rejected = self._rejected
+        predicted, rejected = self.source.key_of("p"), self._rejected
         edit = SQL("p.source_changed_at") if self.source.edits_count else None
         bounds = SQL("{0} >= {1} and {0} < {2} and {0} > '-infinity'")
-        start, end = (
-            SQL("{}::timestamptz").format(Value(_text(edge))) for edge in (self.period.start, self.period.end)
-        )
+        start, end = instant(self.period.start), instant(self.period.end)
         return SQL(
             "select {}, p.source_timestamp as t, {} as c, {} as h from {} as p where {}\nunion all\n"
             "select {}, r.source_timestamp, null::timestamptz, {} from {} as r"
             " where r.job = {} and r.resolved_at is null and {}"
         ).format(
-            self._named(predicted),
+            SQL(", ").join(self.source.as_key_columns(predicted)),
             edit or SQL("null::timestamptz"),
             self._hash(predicted, edit),
             Identifier(*parse_table_name(job.load.table)),
             bounds.format(SQL("p.source_timestamp"), start, end),
-            self._named(rejected),
+            SQL(", ").join(self.source.as_key_columns(rejected)),
             self._hash(rejected, None),
             Identifier(self.ledger, "rejected_rows"),
             Value(job.name),
@@ -118,7 +114,7 @@ class Sides:
         job = self.source.job
         rejected = self._rejected
         return SQL("select {} from {} as r where r.job = {} and r.resolved_at is null and ({}) in ({})").format(
-            self._named(rejected),
+            SQL(", ").join(self.source.as_key_columns(rejected)),
             Identifier(self.ledger, "rejected_rows"),
             Value(job.name),
             SQL(", ").join(rejected),
@@ -146,14 +142,6 @@ class Sides:
         # What is older than Python's calendar is in one slice with its first year.
         return SQL("date_bin({}, greatest(t, '0002-01-01Z'), timestamptz 'epoch')").format(width)
 
-    def _named(self, columns: Sequence[Composable]) -> Composable:
-        return SQL(", ").join(
-            [
-                SQL("{}::{} as {}").format(column, SQL(KEY_TYPES[kind][1]), Identifier(f"k{i}"))
-                for i, (column, kind) in enumerate(zip(columns, self.source.key_types, strict=True))
-            ]
-        )
-
     def _hash(self, columns: Sequence[Composable], edit: Composable | None) -> Composable:
         """Return the hash of a key, each column's being the seed of the next one's."""
         found: Composable = SQL("0")
@@ -166,10 +154,6 @@ class Sides:
         if edit is not None:
             found = SQL("coalesce(hashfloat8extended(date_part('epoch', {0}), {1}), {1})").format(edit, found)
         return found
-
-
-def _text(moment: datetime) -> str:
-    return "-infinity" if moment <= BEGINNING else moment.isoformat()
 
 
 def slice_width(start: datetime, end: datetime) -> timedelta:

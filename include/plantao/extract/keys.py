@@ -5,7 +5,14 @@ Pure. Keys stay in Arrow: in pandas a bigint beside a NULL would become a float 
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def key_names(table: pa.Table) -> list[str]:
@@ -34,8 +41,27 @@ def also_in(rows: pa.Table, known: pa.Table) -> pa.Table:
 
 def values(rows: pa.Table) -> list[list[object]]:
     """Return the complete keys as one list of values per key column."""
-    complete = rows.select(key_names(rows)).drop_null()
-    return [column.to_pylist() for column in complete.columns]
+    return [column.to_pylist() for column in complete(rows).select(key_names(rows)).columns]
+
+
+def complete(rows: pa.Table) -> pa.Table:
+    """Return the rows whose key has no NULL."""
+    return rows.filter(pc.invert(_has_null(rows)))
+
+
+def incomplete(rows: pa.Table) -> pa.Table:
+    """Return the rows whose key has a NULL."""
+    return rows.filter(_has_null(rows))
+
+
+def chunks(rows: pa.Table, size: int) -> Iterator[pa.Table]:
+    """Yield the rows, at most `size` at once."""
+    for start in range(0, rows.num_rows, size):
+        yield rows.slice(start, size)
+
+
+def _has_null(rows: pa.Table) -> pa.ChunkedArray:
+    return reduce(pc.or_, (rows.column(name).is_null() for name in key_names(rows)))
 
 
 def _with_comparable_edit(rows: pa.Table) -> pa.Table:

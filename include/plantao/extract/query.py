@@ -141,15 +141,13 @@ def select_predicted_keys(source: Source, window: Window) -> Composed:
 
 def select_predictions_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composed:
     """Return the SELECT, for the target, of the predictions that exist for `keys` (one sequence per key column)."""
-    columns = SQL(", ").join([SQL("p.{}").format(Identifier(name)) for name in source.job.extract.key])
-    return _from_predictions(source, SQL("({}) in ({})").format(columns, unnest(source, keys)))
+    return _from_predictions(
+        source, SQL("({}) in ({})").format(SQL(", ").join(source.key_of("p")), unnest(source, keys))
+    )
 
 
 def _from_predictions(source: Source, condition: Composable) -> Composed:
-    columns: list[Composable] = [
-        SQL("p.{}::{} as {}").format(Identifier(name), SQL(KEY_TYPES[kind][1]), Identifier(f"k{i}"))
-        for i, (name, kind) in enumerate(zip(source.job.extract.key, source.key_types, strict=True))
-    ]
+    columns = source.as_key_columns(source.key_of("p"))
     if source.edits_count:
         columns.append(SQL("p.source_changed_at as c"))
     table = Identifier(*parse_table_name(source.job.load.table))
@@ -158,9 +156,9 @@ def _from_predictions(source: Source, condition: Composable) -> Composed:
 
 def has_one_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
     """Return the condition that a row's key is among `keys`, or has a NULL and so cannot be compared."""
-    columns = SQL(", ").join([SQL("s.{}").format(Identifier(name)) for name in source.job.extract.key])
-    incomplete = SQL(" or ").join([SQL("s.{} is null").format(Identifier(name)) for name in source.job.extract.key])
-    return SQL("(({}) in ({}) or {})").format(columns, unnest(source, keys), incomplete)
+    key = source.key_of("s")
+    incomplete = SQL(" or ").join([SQL("{} is null").format(column) for column in key])
+    return SQL("(({}) in ({}) or {})").format(SQL(", ").join(key), unnest(source, keys), incomplete)
 
 
 def unnest(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
@@ -210,7 +208,7 @@ def can_read_predictions(source: Source) -> Composed:
 
 def select_duplicate_keys(source: Source, condition: Composable) -> Composed:
     """Return the SELECT of the keys that more than one of the rows has."""
-    complete = [SQL("s.{} is not null").format(Identifier(name)) for name in source.job.extract.key]
+    complete = [SQL("{} is not null").format(column) for column in source.key_of("s")]
     places = SQL(", ").join([SQL(str(i + 1)) for i in range(len(source.job.extract.key))])
     return SQL("select {} from {} as s where {} group by {} having count(*) > 1").format(
         SQL(", ").join(source.key_columns), source.relation, _all([condition, *complete]), places

@@ -198,8 +198,7 @@ def _edited_apart(
     condition = query.edited_before(source, owing.window, owing.ranges)
     edited = ask(query.select_keys(source, condition))
     branches = []
-    for start in range(0, edited.num_rows, KEYS_BY_NAME):
-        some = edited.slice(start, KEYS_BY_NAME)
+    for some in keys.chunks(edited, KEYS_BY_NAME):
         predicted = ask_target(query.select_predictions_of(source, keys.values(some)))
         changed = keys.without(keys.also_in(some, predicted), predicted, edits_count=True)
         if changed.num_rows:

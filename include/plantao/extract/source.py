@@ -71,9 +71,17 @@ class Source:
     @property
     def key_columns(self) -> list[Composable]:
         """The key columns as k0, k1, …, in the form in which they travel."""
+        return self.as_key_columns(self.key_of("s"))
+
+    def key_of(self, relation: str) -> list[Composable]:
+        """Return the key's columns in a relation that is known by a short name, such as `s`."""
+        return [SQL("{}.{}").format(SQL(relation), Identifier(name)) for name in self.job.extract.key]
+
+    def as_key_columns(self, columns: Sequence[Composable]) -> list[Composable]:
+        """Return the key, wherever its columns stand, as k0, k1, …, in the form in which it travels."""
         return [
-            SQL("s.{}::{} as {}").format(Identifier(name), SQL(KEY_TYPES[kind][1]), Identifier(f"k{i}"))
-            for i, (name, kind) in enumerate(zip(self.job.extract.key, self.key_types, strict=True))
+            SQL("{}::{} as {}").format(column, SQL(KEY_TYPES[kind][1]), Identifier(f"k{i}"))
+            for i, (column, kind) in enumerate(zip(columns, self.key_types, strict=True))
         ]
 
     @property
@@ -121,7 +129,7 @@ class Source:
         """The condition, with `and` in front, that a row belongs to the part that is read; nothing for all rows."""
         if self.keys is None:
             return SQL("")
-        key = SQL("({})").format(SQL(", ").join([SQL("s.{}").format(Identifier(n)) for n in self.job.extract.key]))
+        key = SQL("({})").format(SQL(", ").join(self.key_of("s")))
         conditions: list[Composable] = []
         if self.keys.lower is not None:
             conditions.append(SQL(" and {} >= {}").format(key, self._edge(self.keys.lower)))
@@ -129,7 +137,7 @@ class Source:
             # "is not true", because a NULL in the key leaves the comparison open, and such a row must be somewhere.
             conditions.append(SQL(" and ({} >= {}) is not true").format(key, self._edge(self.keys.upper)))
         if self.keys.lower is not None and self.keys.upper is not None:
-            first = SQL(" and s.{} <= {}").format(Identifier(self.job.extract.key[0]), self._edge(self.keys.upper[:1]))
+            first = SQL(" and {} <= {}").format(self.key_of("s")[0], self._edge(self.keys.upper[:1]))
             conditions.append(first)  # says nothing new, but an index can serve it
         return SQL("").join(conditions)
 
