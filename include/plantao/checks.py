@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from plantao import database
+from plantao import database, ledger
 from plantao.errors import PlantaoError, SourceChanged, SourceRefused
 from plantao.extract import read
 from plantao.job import Job
 from plantao.job_file import read_folder, read_job
 from plantao.load import write
 from plantao.load.table import mismatches, prediction_table
-from plantao.schema.migrate import require_current
 from plantao.score import model_file, model_store, registry
 from plantao.score.manifest import current_environment, environment_differences
 from plantao.validate.source import source_problems
@@ -72,10 +71,8 @@ def _check_job(job: Job, place: Place) -> list[Line]:
 
 
 def _target(job: Job, place: Place) -> str:
-    address = place.address(job.load.connection)
-    with database.session(address, place.settings.schema, "plantao/check") as session:
-        require_current(session, place.settings.schema, str(address))
-    return str(address)
+    with ledger.session(job, place, "plantao/check"):
+        return str(place.address(job.load.connection))
 
 
 def _model(job: Job, place: Place, found: list[Manifest]) -> str:

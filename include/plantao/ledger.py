@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy.exc
@@ -18,6 +18,7 @@ from sqlalchemy import text
 from plantao import database
 from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
+from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping
 
     from plantao.job import Job
+    from plantao.place import Place
 
 Trigger = Literal["schedule", "backfill", "manual", "request", "asset"]
 
@@ -64,6 +66,15 @@ class Counts:
     already_scored: int
     late: int
     rescored: int
+
+
+@contextmanager
+def session(job: Job, place: Place, application: str = "plantao") -> Iterator[Connection]:
+    """Open a session where a job's predictions and ledger are. Raises NotInitialised unless that is up to date."""
+    target, schema = place.address(job.load.connection), place.settings.schema
+    with database.session(target, schema, application) as connection:
+        require_current(connection, schema, str(target))
+        yield connection
 
 
 def now(connection: Connection) -> datetime:
@@ -228,16 +239,11 @@ def succeed(  # noqa: PLR0913 - what a success consists of
         connection,
         "update runs set status = case when :read = 0 then 'empty' else 'succeeded' end,"
         " finished_at = clock_timestamp(), rows_read = :read, rows_scored = :scored, rows_rejected = :rejected,"
-        " rows_already_scored = :already, rows_late = :late, rows_rescored = :rescored, source_snapshot = :snapshot,"
-        " seconds = cast(:seconds as jsonb), profile = cast(:profile as jsonb)"
+        " rows_already_scored = :already_scored, rows_late = :late, rows_rescored = :rescored,"
+        " source_snapshot = :snapshot, seconds = cast(:seconds as jsonb), profile = cast(:profile as jsonb)"
         " where run_id = :run and status = 'running'",
         run=run_id,
-        read=counts.read,
-        scored=counts.scored,
-        rejected=counts.rejected,
-        already=counts.already_scored,
-        late=counts.late,
-        rescored=counts.rescored,
+        **asdict(counts),
         snapshot=snapshot,
         seconds=json.dumps({step: round(value, 3) for step, value in seconds.items()}),
         profile=json.dumps(dict(profile)),
@@ -296,14 +302,7 @@ def attempt(connection: Connection, run_id: int) -> dict[str, Any]:
 
 def counts_of(run: Mapping[str, Any]) -> Counts:
     """Return the books of an attempt that has ended well."""
-    return Counts(
-        read=run["rows_read"],
-        scored=run["rows_scored"],
-        rejected=run["rows_rejected"],
-        already_scored=run["rows_already_scored"],
-        late=run["rows_late"],
-        rescored=run["rows_rescored"],
-    )
+    return Counts(**{field.name: run[f"rows_{field.name}"] for field in fields(Counts)})
 
 
 def attempts(connection: Connection, job: str, limit: int) -> list[RowMapping]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -82,16 +83,12 @@ def stage(  # noqa: PLR0913 - what a staged part consists of
     ledger.swap(
         connection,
         "update parts set status = 'staged', changed_at = clock_timestamp(), rows_read = :read, rows_scored = :scored,"
-        " rows_rejected = :rejected, rows_already_scored = :already, rows_late = :late,"
+        " rows_rejected = :rejected, rows_already_scored = :already_scored, rows_late = :late,"
         " rejects = cast(:rejects as jsonb), profile = cast(:profile as jsonb), seconds = cast(:seconds as jsonb)"
         " where run_id = :run and part = :part and status = 'running'",
         run=run_id,
         part=part,
-        read=counts.read,
-        scored=counts.scored,
-        rejected=counts.rejected,
-        already=counts.already_scored,
-        late=counts.late,
+        **asdict(counts),
         rejects=json.dumps(list(rejects), default=str),
         profile=json.dumps(dict(profile)),
         seconds=json.dumps(dict(seconds)),

@@ -30,7 +30,6 @@ from plantao.job_types import parse_table_name
 from plantao.load.write import find_table
 from plantao.request import Request
 from plantao.run import score_window
-from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -98,19 +97,19 @@ def reconcile(job: Job, place: Place, period: Window | None = None, *, repair: b
     With `repair`, the windows with rows that are owed, edited or set aside are scored again; what has a prediction
     stays. Raises a PlantaoError; WindowBusy when somebody else reconciles this job right now.
     """
-    schema, target = place.settings.schema, place.address(job.load.connection)
-    with database.session(target, schema, f"plantao/{job.name}/reconcile") as connection:
-        require_current(connection, schema, str(target))
-        with ledger.alone(connection, f"plantao.reconcile {job.name}") as alone:
-            if not alone:
-                message = f"job {job.name} is being reconciled by somebody else right now. Nothing was written."
-                raise WindowBusy(message, "wait for it", "extract")
-            chosen = period or whole_period(job, connection)
-            started = ledger.now(connection)
-            found = _Comparison(job, place, connection, chosen).run()
-            repaired = _repair(job, place, connection, chosen, found) if repair else None
-            result = Reconciliation(job.name, chosen, found, repaired)
-            _record(connection, result.as_dict(), chosen, started)
+    with (
+        ledger.session(job, place, f"plantao/{job.name}/reconcile") as connection,
+        ledger.alone(connection, f"plantao.reconcile {job.name}") as alone,
+    ):
+        if not alone:
+            message = f"job {job.name} is being reconciled by somebody else right now. Nothing was written."
+            raise WindowBusy(message, "wait for it", "extract")
+        chosen = period or whole_period(job, connection)
+        started = ledger.now(connection)
+        found = _Comparison(job, place, connection, chosen).run()
+        repaired = _repair(job, place, connection, chosen, found) if repair else None
+        result = Reconciliation(job.name, chosen, found, repaired)
+        _record(connection, result.as_dict(), chosen, started)
     fields: dict[str, Any] = {"job": job.name, "step": "reconcile", "period": chosen.shown(job.zone)}
     fields |= {name: value for name, value in vars(found).items() if isinstance(value, int)}
     level = log.WARNING if found.rows_owed or found.rows_edited else log.INFO
@@ -123,9 +122,7 @@ def is_due(job: Job, place: Place) -> bool:
     every = EVERY.get(job.extract.reconcile)
     if every is None:
         return False
-    target = place.address(job.load.connection)
-    with database.session(target, place.settings.schema) as connection:
-        require_current(connection, place.settings.schema, str(target))
+    with ledger.session(job, place) as connection:
         since = _last_reconciled(connection, job.name)
         return since is not None and since + every <= ledger.now(connection)
 
@@ -142,7 +139,7 @@ def whole_period(job: Job, connection: Connection) -> Window:
             raise UsageError(message, f"plantao run {job.name}")
         return Window(job.starts_at or BEGINNING, covered[-1].end)
     schedule, now = Schedule(job.cron, job.zone), ledger.now(connection)
-    end = schedule.last_complete(now if job.ends_at is None else min(now, job.ends_at)).end
+    end = schedule.last_complete(now, job.ends_at).end
     start = BEGINNING if job.starts_at is None else schedule.at_or_after(job.starts_at)
     if start >= end:
         message = f"no window of job {job.name} has ended yet, so there is nothing to compare."

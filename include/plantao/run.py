@@ -21,7 +21,6 @@ from plantao import __version__, database, ledger, log
 from plantao.attempt import Attempt
 from plantao.errors import PlantaoError, TargetRefused
 from plantao.extract.window import Schedule, Window, owed, owed_on_demand
-from plantao.schema.migrate import require_current
 from plantao.score.manifest import current_environment
 
 if TYPE_CHECKING:
@@ -40,9 +39,7 @@ def score_window(request: Request, place: Place) -> Report:
     Raises a PlantaoError; then nothing but the failed attempt was written.
     """
     if request.dry_run:
-        schema, target = place.settings.schema, place.address(request.job.load.connection)
-        with database.session(target, schema, f"plantao/{request.job.name}") as connection:
-            require_current(connection, schema, str(target))
+        with ledger.session(request.job, place, f"plantao/{request.job.name}") as connection:
             return Attempt(request, place, connection, None).run()
     with declared_session(request, place) as (connection, run_id), recorded(request, place, connection, run_id):
         return Attempt(request, place, connection, run_id).run()
@@ -51,9 +48,8 @@ def score_window(request: Request, place: Place) -> Report:
 @contextlib.contextmanager
 def declared_session(request: Request, place: Place) -> Iterator[tuple[Connection, int]]:
     """Open a session on the target and start an attempt in it."""
-    job, schema, target = request.job, place.settings.schema, place.address(request.job.load.connection)
-    with database.session(target, schema, f"plantao/{job.name}") as connection:
-        require_current(connection, schema, str(target))
+    job = request.job
+    with ledger.session(job, place, f"plantao/{job.name}") as connection:
         ledger.declare(connection, job, _period(job))
         yield connection, ledger.start(connection, job, request.window, request.model_version, _origin(request))
 
@@ -75,9 +71,7 @@ def owed_windows(job: Job, place: Place) -> list[Window]:
 
     A job without a schedule owes one window: everything since the last one, up to now.
     """
-    target = place.address(job.load.connection)
-    with database.session(target, place.settings.schema) as connection:
-        require_current(connection, place.settings.schema, str(target))
+    with ledger.session(job, place) as connection:
         done, now = ledger.covered(connection, job.name), ledger.now(connection)
     if job.cron is None or job.starts_at is None:
         window = owed_on_demand(job.starts_at, done, now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plantao import database, ledger, place
+from plantao import ledger, place
 from plantao import run as runs
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
@@ -16,7 +16,6 @@ from plantao.extract.window import Schedule, Window, is_covered
 from plantao.job_file import read_folder, read_job
 from plantao.job_types import localise
 from plantao.request import Request
-from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,9 +142,7 @@ def status(
 def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, Any]:
     if isinstance(declared, PlantaoError):
         return {"job": name, "health": "broken", "error": str(declared)}
-    target = here.address(declared.load.connection)
-    with database.session(target, here.settings.schema, "plantao/status") as connection:
-        require_current(connection, here.settings.schema, str(target))
+    with ledger.session(declared, here, "plantao/status") as connection:
         row = next((dict(r) for r in ledger.status(connection) if r["job"] == name), {})
         attempts = [dict(r) for r in ledger.attempts(connection, name, 10)]
     owed = runs.owed_windows(declared, here)
@@ -177,8 +174,7 @@ def _window(job: Job, start: str | None, end: str | None, here: Place) -> Window
         return given
     now, _ = _ledger_facts(job, here)
     if job.cron is not None:
-        until = now if job.ends_at is None else min(now, job.ends_at)
-        return Schedule(job.cron, job.zone).last_complete(until)
+        return Schedule(job.cron, job.zone).last_complete(now, job.ends_at)
     owed = runs.owed_windows(job, here)
     if not owed:
         message = f"job {job.name} owes nothing: it starts in the future."
@@ -197,9 +193,7 @@ def given_window(job: Job, start: str | None, end: str | None) -> Window | None:
 
 
 def _ledger_facts(job: Job, here: Place) -> tuple[datetime, list[Window]]:
-    target = here.address(job.load.connection)
-    with database.session(target, here.settings.schema) as connection:
-        require_current(connection, here.settings.schema, str(target))
+    with ledger.session(job, here) as connection:
         return ledger.now(connection), ledger.covered(connection, job.name)
 
 

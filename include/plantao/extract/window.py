@@ -110,9 +110,9 @@ class Schedule:
             yield Window(tick, following)
             tick = following
 
-    def last_complete(self, now: datetime) -> Window:
-        """Return the newest window that has ended at `now`."""
-        end = self.at_or_before(now)
+    def last_complete(self, now: datetime, ends: datetime | None = None) -> Window:
+        """Return the newest window that has ended at `now`; none is due after `ends`."""
+        end = self.at_or_before(now if ends is None else min(now, ends))
         return Window(self.before(end), end)
 
     def _wall_clock(self, moment: datetime) -> tuple[datetime, croniter]:

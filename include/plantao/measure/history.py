@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from psycopg2.sql import SQL, Identifier, Literal
 from sqlalchemy import text
 
-from plantao import database, log
+from plantao import database, ledger, log
 from plantao.errors import TargetRefused
 from plantao.job_types import parse_table_name
 from plantao.measure.summary import Metric, Scored, summarise
-from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,20 +27,18 @@ def measure_window(job: Job, window: Window, place: Place) -> list[Metric]:
 
     Measuring again writes nothing when nothing has changed.
     """
-    target, schema = place.address(job.load.connection), place.settings.schema
-    with database.session(target, schema, f"plantao/{job.name}/measure") as connection:
-        require_current(connection, schema, str(target))
-        with (
-            database.explained("measure", TargetRefused, f"measuring {window.shown(job.zone)}"),
-            database.deadline(connection, database.STATEMENT_SECONDS),
-            connection.begin(),
-        ):
-            metrics = summarise(
-                _scored(connection, job, window),
-                _open_rejects(connection, job, window),
-                _profiles(connection, job, window),
-            )
-            written = _write(connection, job, window, metrics)
+    with (
+        ledger.session(job, place, f"plantao/{job.name}/measure") as connection,
+        database.explained("measure", TargetRefused, f"measuring {window.shown(job.zone)}"),
+        database.deadline(connection, database.STATEMENT_SECONDS),
+        connection.begin(),
+    ):
+        metrics = summarise(
+            _scored(connection, job, window),
+            _open_rejects(connection, job, window),
+            _profiles(connection, job, window),
+        )
+        written = _write(connection, job, window, metrics)
     fields = {"job": job.name, "step": "measure", "window": window.shown(job.zone), "metrics": len(metrics)}
     log.event("measure finished", {**fields, "changed": written})
     return metrics
