@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from plantao.extract.window import Schedule, Window, is_covered, merged, owed
@@ -39,6 +39,7 @@ def test_windows_follow_one_another_without_gap_or_overlap(cron, zone, moment):
 
 
 @given(cron=st.sampled_from(CRONS), zone=st.sampled_from(ZONES), moment=MOMENTS)
+@example(cron="30 2 * * *", zone="America/New_York", moment=datetime(2013, 3, 10, 8, tzinfo=UTC))
 @settings(max_examples=300, deadline=None)
 @pytest.mark.filterwarnings("ignore")
 def test_they_are_the_data_intervals_of_airflows_own_timetable(cron, zone, moment):
@@ -46,15 +47,18 @@ def test_they_are_the_data_intervals_of_airflows_own_timetable(cron, zone, momen
     from airflow.timetables.interval import CronDataIntervalTimetable
 
     theirs, ours = CronDataIntervalTimetable(cron, timezone=zone), Schedule(cron, ZoneInfo(zone))
-    assume(_offset(moment - HOUR, zone) == _offset(moment + HOUR, zone))
+    assume(_is_far_from_a_change(moment, zone))
     there = pendulum.instance(moment)
     assert ours.after(moment) == theirs._get_next(there)
     assert ours.before(moment) == theirs._get_prev(there)
     assert ours.at_or_after(moment) == theirs._align_to_next(there)
     assert ours.at_or_before(moment) == theirs._align_to_prev(there)
     inferred = theirs.infer_manual_data_interval(run_after=there)
-    assert ours.last_complete(moment) == Window.of(inferred.start, inferred.end)
-    assert type(Window.of(inferred.start, inferred.end).start) is datetime
+    if _is_far_from_a_change(inferred.end, zone):
+        assert ours.last_complete(moment) == Window.of(inferred.start, inferred.end)
+        assert type(Window.of(inferred.start, inferred.end).start) is datetime
+    else:  # there Airflow steps back from a tick to the same tick, and would score an interval without length
+        assert ours.last_complete(moment) == Window.of(ours.before(inferred.end), inferred.end)
 
 
 @given(cron=st.sampled_from(CRONS), zone=st.sampled_from(ZONES), moment=MOMENTS)
@@ -68,8 +72,9 @@ def test_each_moment_lies_between_the_tick_before_and_the_tick_after(cron, zone,
     assert schedule.last_complete(moment).end <= moment
 
 
-def _offset(moment: datetime, zone: str) -> timedelta | None:
-    return moment.astimezone(ZoneInfo(zone)).utcoffset()
+def _is_far_from_a_change(moment: datetime, zone: str) -> bool:
+    before, after = ((moment + step).astimezone(ZoneInfo(zone)).utcoffset() for step in (-HOUR, HOUR))
+    return before == after
 
 
 def days(parts) -> list[Window]:
