@@ -115,7 +115,8 @@ class Attempt:
         name, wanted = self.job.score.model, self.request.model_version
         if wanted is None:
             registered = registry.champion(self.connection, name)
-            self._name_version(registered.version)
+            if self.run_id is not None:
+                ledger.name_version(self.connection, self.run_id, registered.version)
         else:
             registered = registry.named(self.connection, name, wanted)
         store = self.place.settings.model_store
@@ -123,11 +124,6 @@ class Attempt:
         content = model_store.read_bytes(store, manifest)
         with _bounded_threads(self.place.settings.threads):
             return Verified(manifest, model_file.load(content, manifest, registered.sha256))
-
-    def _name_version(self, version: int) -> None:
-        """Write down which version it is, before anything is done with it."""
-        if self.run_id is not None:
-            ledger.name_version(self.connection, self.run_id, version)
 
     def _checked_source(self, snapshot: Snapshot, manifest: Manifest) -> Source:
         """Return the source, once its columns are those that the job and the model need."""
@@ -214,17 +210,7 @@ class Attempt:
         refuse_too_many(self.job, lines, self.read + already)
         if self.load is None or self.run_id is None:
             return ledger.Counts(self.read + already, profile.rows, len(self.rejected), already, self.late, 0)
-        load, connection = self.load, self.connection
-        with self.watch.step("load"):
-            load.wait()
-        counts = ledger.Counts(
-            read=self.read + already,
-            scored=load.scored,
-            rejected=len(self.rejected),
-            already_scored=already + load.dropped,
-            late=min(self.late, load.scored + len(self.rejected)),
-            rescored=load.rescored,
-        )
+        connection, counts = self.connection, self._loaded(opened)
         with (
             database.explained("load", TargetRefused, "closing the books"),
             database.deadline(connection, database.STATEMENT_SECONDS),
@@ -242,6 +228,21 @@ class Attempt:
             )
             connection.commit()
         return counts
+
+    def _loaded(self, opened: Opened) -> ledger.Counts:
+        """Return where the rows went once the last of them is loaded, the transaction still open."""
+        load, already = self.load, opened.extraction.rows_already_scored
+        assert load is not None
+        with self.watch.step("load"):
+            load.wait()
+        return ledger.Counts(
+            read=self.read + already,
+            scored=load.scored,
+            rejected=len(self.rejected),
+            already_scored=already + load.dropped,
+            late=min(self.late, load.scored + len(self.rejected)),
+            rescored=load.rescored,
+        )
 
     def _report(self, manifest: Manifest, counts: ledger.Counts, profile: Profile) -> Report:
         status = "dry run" if self.run_id is None else "empty" if counts.read == 0 else "succeeded"

@@ -233,7 +233,6 @@ class Snapshot:
 
     def __init__(self, connection: adbc.Connection, address: Address) -> None:
         self._connection, self.address = connection, address
-        self.pid = int(self.value("select pg_backend_pid()"))
 
     def schema(self, text: str) -> pa.Schema:
         """Return the columns a SELECT would give, without running it; it must be one statement."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -33,12 +34,14 @@ from plantao.request import Report, Request
 from plantao.run import declared_session, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection
 
+    from plantao.attempt import Opened
     from plantao.job import Job
     from plantao.load.table import PredictionTable
+    from plantao.measure.profile import Profile
     from plantao.place import Place
     from plantao.score.manifest import Output
 
@@ -129,21 +132,25 @@ def score_part(job: Job, part: Part, place: Place) -> dict[str, Any]:
 
     Raises a PlantaoError. A permanent one closes the whole attempt as failed, because no retry of a part can help.
     """
-    schema, target = place.settings.schema, place.address(job.load.connection)
     request = Request(job, part.window, model_version=part.version, rescore=part.rescore)
-    with database.session(target, schema, f"plantao/{job.name}/{part.run_id}/{part.number}") as connection:
+    with ledger.session(job, place, f"plantao/{job.name}/{part.run_id}/{part.number}") as connection:
         if not ledger_of_parts.take(connection, part.run_id, part.number):
             return {"part": part.number, "status": "staged before"}
-        try:
+        with _recorded_if_permanent(request, place, connection, part.run_id):
             report = _PartAttempt(request, place, connection, part).run()
-        except PlantaoError as error:
-            with contextlib.suppress(Exception):
-                connection.rollback()
-            if error.permanent and not isinstance(error, Superseded):
-                with recorded(request, place, connection, part.run_id):
-                    raise
-            raise
     return {"part": part.number, "status": "staged", "rows_scored": report.counts.scored}
+
+
+@contextmanager
+def _recorded_if_permanent(request: Request, place: Place, connection: Connection, run_id: int) -> Iterator[None]:
+    """Close the whole attempt as failed when no retry of this step can help; otherwise it waits for the retry."""
+    try:
+        yield
+    except PlantaoError as error:
+        if not error.permanent or isinstance(error, Superseded):
+            raise
+        with recorded(request, place, connection, run_id):
+            raise
 
 
 class _PartAttempt(Attempt):
@@ -154,27 +161,13 @@ class _PartAttempt(Attempt):
         self.part = part
         self.keys = part.keys
 
-    def _name_version(self, version: int) -> None:
-        """Leave the ledger as the plan wrote it."""
-
     def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:
         staged = replace(table, name=_table_of(self.part.run_id, self.part.number))
         return _PartLoad(self.connection, staged, output, self.part.run_id, version, False, part=self.part.number,
                          like=table)  # fmt: skip
 
-    def _publish(self, opened: Any, profile: Any) -> ledger.Counts:
-        assert self.load is not None
-        with self.watch.step("load"):
-            self.load.wait()
-        already = opened.extraction.rows_already_scored
-        counts = ledger.Counts(
-            read=self.read + already,
-            scored=self.load.scored,
-            rejected=len(self.rejected),
-            already_scored=already,
-            late=min(self.late, self.load.scored + len(self.rejected)),
-            rescored=0,
-        )
+    def _publish(self, opened: Opened, profile: Profile) -> ledger.Counts:
+        counts = self._loaded(opened)
         with (
             database.explained("load", TargetRefused, f"closing part {self.part.number}"),
             database.deadline(self.connection, database.STATEMENT_SECONDS),
@@ -194,13 +187,10 @@ class _PartLoad(write.Load):
     part: int = 0
     like: PredictionTable | None = None
 
-    def _begin(self) -> None:
+    def _hold(self) -> None:
         assert self.like is not None
-        with database.explained("load", TargetRefused, f"opening the load of part {self.part}"):
-            self.connection.begin()
-            self._scored_at = write.take_lock(self.connection, f"plantao.load {self.table.shown}")
-            ledger_of_parts.hold(self.connection, self.run_id, self.part)
-            database.execute(self.connection, tables.create_part(self.table, self.like))
+        ledger_of_parts.hold(self.connection, self.run_id, self.part)
+        database.execute(self.connection, tables.create_part(self.table, self.like))
 
 
 def _table_of(run_id: int, part: int) -> str:
@@ -215,22 +205,14 @@ def publish(job: Job, run_id: int, place: Place) -> Report:
 
     A part that is missing, or whose table does not hold what its books say, stops it; then nothing is visible.
     """
-    schema, target = place.settings.schema, place.address(job.load.connection)
-    with database.session(target, schema, f"plantao/{job.name}/{run_id}/publish") as connection:
+    with ledger.session(job, place, f"plantao/{job.name}/{run_id}/publish") as connection:
         run = ledger.attempt(connection, run_id)
         if run["status"] in {"succeeded", "empty"}:  # the answer to an earlier try's commit was lost
             return _report(job, run, ledger.counts_of(run), run["profile"], run["seconds"])
         window = Window.of(run["window_start"], run["window_end"])
         publishing = _Publishing(job, run_id, connection)
-        try:
+        with _recorded_if_permanent(Request(job, window), place, connection, run_id):
             counts = publishing.run()
-        except PlantaoError as error:
-            with contextlib.suppress(Exception):
-                connection.rollback()
-            if error.permanent and not isinstance(error, Superseded):
-                with recorded(Request(job, window), place, connection, run_id):
-                    raise
-            raise
         report = _report(job, run, counts, publishing.profile, publishing.watch.seconds)
         return replace(report, reject_reasons=dict(publishing.reasons))
 
@@ -332,6 +314,6 @@ def drop_abandoned(connection: Connection, job: Job) -> None:
     """Drop the tables of parts whose attempt was closed as failed."""
     schema, _ = parse_table_name(job.load.table)
     with database.explained("load", TargetRefused, "tidying up"), connection.begin():
-        for run_id, part in ledger_of_parts.abandoned(connection, job.name):
-            name = Identifier(schema, _table_of(run_id, part))
-            database.execute(connection, SQL("drop table if exists {}").format(name))
+        names = [_table_of(run_id, part) for run_id, part in ledger_of_parts.abandoned(connection, job.name)]
+        for name in write.existing(connection, schema, names):
+            database.execute(connection, SQL("drop table {}").format(Identifier(schema, name)))

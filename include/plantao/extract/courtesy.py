@@ -20,6 +20,7 @@ from plantao.errors import DatabaseUnavailable, PlantaoError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from plantao.address import Address
     from plantao.database import Snapshot
 
 PATIENCE_SECONDS = 3.0
@@ -35,8 +36,11 @@ GIVE_WAY = text(
 @contextmanager
 def giving_way(snapshot: Snapshot) -> Iterator[None]:
     """Watch over a read. Raises DatabaseUnavailable when it was ended in somebody's favour."""
+    pid = int(snapshot.value("select pg_backend_pid()"))
     done, gave_way = threading.Event(), threading.Event()
-    watcher = threading.Thread(target=_watch, args=(snapshot, done, gave_way), name="plantao-courtesy", daemon=True)
+    watcher = threading.Thread(
+        target=_watch, args=(snapshot.address, pid, done, gave_way), name="plantao-courtesy", daemon=True
+    )
     watcher.start()
     try:
         yield
@@ -52,13 +56,13 @@ def giving_way(snapshot: Snapshot) -> Iterator[None]:
         done.set()
 
 
-def _watch(snapshot: Snapshot, done: threading.Event, gave_way: threading.Event) -> None:
+def _watch(address: Address, pid: int, done: threading.Event, gave_way: threading.Event) -> None:
     if done.wait(PATIENCE_SECONDS):
         return  # the usual read: over before a second session was worth it
     try:
-        with database.session(snapshot.address, "pg_catalog", "plantao/courtesy") as connection:
+        with database.session(address, "pg_catalog", "plantao/courtesy") as connection:
             while not done.wait(LOOK_EVERY_SECONDS):
-                values = {"pid": snapshot.pid, "patience": PATIENCE_SECONDS}
+                values = {"pid": pid, "patience": PATIENCE_SECONDS}
                 with connection.begin():
                     ended = connection.execute(GIVE_WAY, values).first() is not None
                 if ended:

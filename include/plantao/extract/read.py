@@ -217,10 +217,11 @@ def read(snapshot: Snapshot, close: Callable[[], None], statement: str | None) -
     def run() -> None:
         problem: BaseException | None = None
         try:
-            with giving_way(snapshot), database.explained("extract", SourceRefused, "reading the source"):
-                for batch in snapshot.batches(statement) if statement is not None else ():
-                    if not spool.put(batch):
-                        break
+            if statement is not None:
+                with database.explained("extract", SourceRefused, "reading the source"), giving_way(snapshot):
+                    for batch in snapshot.batches(statement):
+                        if not spool.put(batch):
+                            break
         except BaseException as error:  # noqa: BLE001 - handed over: the waiting thread raises it
             problem = error
         finally:

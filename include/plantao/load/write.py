@@ -53,6 +53,12 @@ def find_table(connection: Connection, schema: str, name: str) -> dict[str, str]
     return {str(name): str(kind) for name, kind in rows} or None
 
 
+def existing(connection: Connection, schema: str, names: Sequence[str]) -> list[str]:
+    """Return which of the tables exist."""
+    query = text("select tablename::text from pg_tables where schemaname = :schema and tablename = any(:names)")
+    return list(connection.execute(query, {"schema": schema, "names": list(names)}).scalars())
+
+
 def ensure_table(connection: Connection, table: PredictionTable) -> bool:
     """Create the prediction table and its history when they are missing; return whether it was.
 
@@ -180,7 +186,11 @@ class Load:
         ):
             self.connection.begin()
             self._scored_at = take_lock(self.connection, f"plantao.load {self.table.shown}")
-            ledger.hold(self.connection, self.run_id)
+            self._hold()
+
+    def _hold(self) -> None:
+        """Make sure, inside the transaction, that this attempt still has the right to write."""
+        ledger.hold(self.connection, self.run_id)
 
     def _write(self, batch: ScoredBatch) -> None:
         if not len(batch):
