@@ -80,46 +80,58 @@ def scoring_dag(job: Job) -> DAG:
             name=f"{job.load.connection}/{job.load.table}", uri=f"plantao://{job.load.connection}/{job.load.table}"
         )
 
-        @task(pool=job.extract.connection, outlets=[predictions])
-        def score() -> list[dict[str, Any]]:
-            """Extract, validate, score and load the rows of the window, once each."""
-            return job_tasks.score(job, get_current_context())
+        scored = in_parts(job, predictions) if job.score.fans_out else in_one(job, predictions)
 
         @task
         def measure(scored: list[dict[str, Any]]) -> int:
             """Write down how many rows there were, what they scored on average, and how many gaps they had."""
             return job_tasks.measure(job, scored)
 
-        @task(pool=job.extract.connection)
-        def reconcile() -> dict[str, Any]:
-            """When it is time: compare the whole history with the predictions, and score what is owed."""
-            return job_tasks.reconcile(job, get_current_context())
-
-        @task(pool=job.extract.connection)
-        def plan() -> list[dict[str, Any]]:
-            """Cut the window into parts."""
-            return job_tasks.plan(job, get_current_context())
-
-        @task(pool=job.extract.connection)
-        def score_part(part: dict[str, Any]) -> dict[str, Any]:
-            """Extract, validate and score the rows of one part, where nobody sees them yet."""
-            return job_tasks.score_part(job, part)
-
-        @task(outlets=[predictions], trigger_rule="none_failed")
-        def publish(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            """Make all parts visible at once."""
-            return job_tasks.publish(job, parts)
-
-        if job.score.fans_out:
-            parts = plan()
-            scored = publish(parts)
-            score_part.expand(part=parts) >> scored
-        else:
-            scored = score()
         measure(scored)
         if job.extract.reconcile != "never":
+
+            @task(pool=job.extract.connection)
+            def reconcile() -> dict[str, Any]:
+                """When it is time: compare the whole history with the predictions, and score what is owed."""
+                return job_tasks.reconcile(job, get_current_context())
+
             scored >> reconcile()
     return dag
+
+
+def in_one(job: Job, predictions: Asset) -> Any:
+    """Return the reports of the one task that scores a window."""
+
+    @task(pool=job.extract.connection, outlets=[predictions])
+    def score() -> list[dict[str, Any]]:
+        """Extract, validate, score and load the rows of the window, once each."""
+        return job_tasks.score(job, get_current_context())
+
+    return score()
+
+
+def in_parts(job: Job, predictions: Asset) -> Any:
+    """Return the reports of the tasks that cut a window, score its parts and publish them."""
+
+    @task(pool=job.extract.connection)
+    def plan() -> list[dict[str, Any]]:
+        """Cut the window into parts."""
+        return job_tasks.plan(job, get_current_context())
+
+    @task(pool=job.extract.connection)
+    def score_part(part: dict[str, Any]) -> dict[str, Any]:
+        """Extract, validate and score the rows of one part, where nobody sees them yet."""
+        return job_tasks.score_part(job, part)
+
+    @task(outlets=[predictions], trigger_rule="none_failed")
+    def publish(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Make all parts visible at once."""
+        return job_tasks.publish(job, parts)
+
+    parts = plan()
+    published = publish(parts)
+    score_part.expand(part=parts) >> published
+    return published
 
 
 def red_dag(name: str, error: JobFileError) -> DAG:

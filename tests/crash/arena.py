@@ -76,8 +76,7 @@ class Arena:
     def __init__(self, world: World, server: embedded.Server, windows: int, seed: int) -> None:
         self.world, self.server, self.random = world, server, random.Random(seed)
         self.tally = Tally()
-        self.windows = [Window(APRIL + timedelta(hours=n), APRIL + timedelta(hours=n + 1)) for n in range(windows)]
-        self.fresh = iter(self.windows)
+        self.fresh = (Window(APRIL + timedelta(hours=n), APRIL + timedelta(hours=n + 1)) for n in range(windows))
         self.scored: list[Window] = []
         self.usual_seconds = PATIENCE
         self.points: dict[bool, int] = {}
