@@ -128,6 +128,7 @@ def _window(context: Context) -> Window | None:
 def _place() -> Place:
     from plantao import place, settings
 
+    settings.let_threads_sleep()
     return place.Place(settings.read(), _address)
 
 

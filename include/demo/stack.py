@@ -94,6 +94,7 @@ class Stack:
             # Each task is forked from a server that has the heavy libraries loaded: seconds less for every task.
             "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
             "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": PRELOAD,
+            "OMP_WAIT_POLICY": "passive",  # has to be there before the libraries are
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.url().replace("postgresql://", "postgresql+psycopg2://"),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",

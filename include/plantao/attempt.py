@@ -307,8 +307,8 @@ def refuse_too_many(job: Job, rejects: Sequence[Mapping[str, Any]], total: int) 
 
 @contextlib.contextmanager
 def _bounded_threads(limit: int) -> Iterator[None]:
-    """Bound the threads of BLAS and OpenMP: on a busy machine an unbounded pool makes a run many times slower."""
+    """Bound the threads of OpenMP, and those of BLAS, which always wait spinning, to half as many."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limit):
+    with threadpool_limits({"openmp": limit, "blas": max(1, limit // 2)}):
         yield

@@ -28,6 +28,7 @@ class Place:
 
 def from_environment() -> Place:
     """Return the place that the environment describes."""
+    settings.let_threads_sleep()
     chosen = settings.read()
     return Place(chosen, lambda name: find_address(name, chosen))
 

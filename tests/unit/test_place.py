@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -72,6 +75,22 @@ def test_the_environment_decides(tmp_path):
     given = {"PLANTAO_HOME": str(tmp_path), "PLANTAO_JOBS": "/j", "PLANTAO_MODEL_STORE": "/m", "PLANTAO_SCHEMA": "s"}
     found = settings.read({**given, "PLANTAO_THREADS": "3"})
     assert (found.jobs, found.model_store, found.schema, found.threads) == (Path("/j"), "/m", "s", 3)
+
+
+def test_a_model_may_use_every_core_only_where_waiting_threads_sleep(tmp_path):
+    home = {"PLANTAO_HOME": str(tmp_path)}
+    cores = settings.usable_cores()
+    assert settings.read({**home, "OMP_WAIT_POLICY": "PASSIVE"}).threads == cores
+    assert settings.read(home).threads == max(1, cores // 2)
+    assert settings.read({**home, "OMP_WAIT_POLICY": "passive", "PLANTAO_THREADS": "1"}).threads == 1
+
+
+def test_a_process_lets_its_threads_sleep_unless_it_is_too_late_for_that():
+    ask = "from plantao import place; import os; here = place.from_environment(); print(os.environ.get('OMP_WAIT_POLICY'))"
+    for before, expected in (("", "passive"), ("import sklearn; ", "None")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run([sys.executable, "-c", before + ask], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.parametrize("threads", ["many", "0", "-1"])
