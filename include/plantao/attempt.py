@@ -122,7 +122,7 @@ class Attempt:
         store = self.place.settings.model_store
         manifest = model_store.read_manifest(store, name, registered.version)
         content = model_store.read_bytes(store, manifest)
-        with _bounded_threads(self.place.settings.threads):
+        with bounded_threads(self.place.settings.threads):
             return Verified(manifest, model_file.load(content, manifest, registered.sha256))
 
     def _checked_source(self, snapshot: Snapshot, manifest: Manifest) -> Source:
@@ -182,7 +182,7 @@ class Attempt:
             self.load = self._new_load(opened.table, manifest.output, manifest.version)
         batches = spool.batches(patience=database.STATEMENT_SECONDS)
         try:
-            with _bounded_threads(self.place.settings.threads):
+            with bounded_threads(self.place.settings.threads):
                 while True:
                     with self.watch.step("extract"):
                         batch = next(batches, None)
@@ -306,7 +306,7 @@ def refuse_too_many(job: Job, rejects: Sequence[Mapping[str, Any]], total: int) 
 
 
 @contextlib.contextmanager
-def _bounded_threads(limit: int) -> Iterator[None]:
+def bounded_threads(limit: int) -> Iterator[None]:
     """Bound the threads of OpenMP, and those of BLAS, which always wait spinning, to half as many."""
     from threadpoolctl import threadpool_limits
 

@@ -1,0 +1,201 @@
+"""What is measured on: a server of the bench's own, one table of rows, and two trained pipelines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import tempfile
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLOATS = [f"f{i}" for i in range(12)]
+INTEGERS = [f"i{i}" for i in range(4)]
+TEXTS = [f"t{i}" for i in range(4)]
+FEATURES = [*FLOATS, *INTEGERS, *TEXTS]
+MODELS = ("linear", "tree")
+JOB = """
+schedule = "daily"
+starts = 2013-04-01
+[extract]
+table = "public.rows"
+key = ["id"]
+timestamp = "at"
+[score]
+model = "{model}"
+[load]
+table = "predictions.{model}"
+"""
+
+
+@contextmanager
+def ground() -> Iterator[Path]:
+    """Start the server in a folder of its own, and let this process and its children find it; yield the folder.
+
+    It listens on a port of the loopback address too, because a JVM knows no Unix sockets.
+    """
+    from plantao import embedded
+
+    with tempfile.TemporaryDirectory(prefix="plantao-bench-") as name, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+        probe.close()
+        embedded.SETTINGS = (*embedded.SETTINGS, "listen_addresses=127.0.0.1", f"port={port}")
+        folder = Path(name)
+        server = embedded.Server(folder / ".plantao")
+        for variable in [variable for variable in os.environ if variable.startswith(("PLANTAO_", "AIRFLOW"))]:
+            del os.environ[variable]
+        os.environ["PGPORT"] = port
+        embedded.start(server, databases=("client", "results"))
+        try:
+            os.environ |= {
+                "PLANTAO_HOME": str(folder),
+                "AIRFLOW_CONN_CLIENT_DB": server.address("client_db", "client").url(),
+                "AIRFLOW_CONN_RESULTS_DB": server.address("results_db", "results").url(),
+                "BENCH_SERVER": (server.data / "postmaster.pid").read_text().split()[0],
+            }
+            (server.data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 trust\n")
+            sql("select pg_reload_conf()")
+            (folder / "include" / "jobs").mkdir(parents=True)
+            yield folder
+        finally:
+            embedded.stop(server)
+
+
+def window():
+    """Return the day that holds all rows."""
+    from plantao.extract.window import Window
+
+    return Window(datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 4, 2, tzinfo=UTC))
+
+
+def fill(rows: int) -> None:
+    """Make the rows with a fixed seed."""
+    import io
+
+    import numpy as np
+    import pandas as pd
+
+    columns = [f"{name} double precision" for name in FLOATS] + [f"{name} integer" for name in INTEGERS]
+    columns += [f"{name} text" for name in TEXTS]
+    sql(f"create table public.rows (id bigint primary key, at timestamptz not null, {', '.join(columns)})")
+    rng = np.random.default_rng(0)
+    words = [np.array([f"value {i}" for i in range(size)]) for size in (5, 20, 100, 500)]
+    start = pd.Timestamp("2013-04-01", tz="UTC")
+    for first in range(0, rows, 100_000):
+        count = min(100_000, rows - first)
+        ids = np.arange(first, first + count)
+        frame = pd.DataFrame({"id": ids, "at": start + pd.to_timedelta(ids * (86_399 / rows), unit="s")})
+        for name in FLOATS:
+            frame[name] = rng.normal(size=count)
+        frame.loc[rng.random(count) < 0.06, "f11"] = np.nan
+        for name in INTEGERS:
+            frame[name] = rng.integers(0, 1000, count)
+        for name, values in zip(TEXTS, words, strict=True):
+            frame[name] = rng.choice(values, count)
+        sql("copy public.rows from stdin (format csv)", io.StringIO(frame.to_csv(index=False, header=False)))
+    sql("create index on public.rows (at)")
+    sql("vacuum analyze public.rows")
+
+
+def prepare_models(folder: Path) -> None:
+    """Train and register the two pipelines on 30,000 of the rows."""
+    import io
+
+    import joblib
+    import numpy as np
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+    from plantao import database, place
+    from plantao.extract.read import read_frame
+    from plantao.schema.migrate import upgrade
+    from plantao.score.register import register
+
+    here = place.from_environment()
+    address = here.address("client_db")
+    with database.session(address, here.settings.schema) as session, database.snapshot(address) as snapshot:
+        upgrade(session, here.settings.schema)
+        frame = read_frame(snapshot, session, f"select {', '.join(FEATURES)} from public.rows order by id limit 30000")
+    label = (frame["f0"] + 0.5 * frame["f1"] + (frame["t0"] == "value 1") + np.sin(frame["i0"]) > 0.5).rename("label")
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    encode = OneHotEncoder(handle_unknown="ignore")
+    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    pipelines = {
+        "linear": make_pipeline(
+            make_column_transformer((numbers, [*FLOATS, *INTEGERS]), (encode, TEXTS)), LogisticRegression(max_iter=200)
+        ),
+        "tree": make_pipeline(
+            make_column_transformer((codes, TEXTS), remainder="passthrough"), HistGradientBoostingClassifier()
+        ),
+    }
+    for name, pipeline in pipelines.items():
+        (folder / "include" / "jobs" / f"{name}.toml").write_text(JOB.format(model=name))
+        content = io.BytesIO()
+        joblib.dump(pipeline.fit(frame[FEATURES], label), content)
+        register(content.getvalue(), frame, here, name=name)
+
+
+def sql(statement: str, stream=None, at: str = "client_db") -> list[tuple]:
+    """Run a statement, or a COPY that reads from or writes to `stream`; return the rows, if it has any."""
+    import psycopg2
+
+    from plantao import place
+    from plantao.database import dsn
+
+    with closing(psycopg2.connect(dsn(place.from_environment().address(at), "bench"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            if stream is not None:
+                cursor.copy_expert(statement, stream, size=1 << 20)
+                return []
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+def cores() -> int:
+    from plantao.settings import usable_cores
+
+    return usable_cores()
+
+
+def machine() -> str:
+    import platform
+
+    return f"{cores()} cores ({platform.machine()}), Python {platform.python_version()}"
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def server_cpu_seconds() -> float:
+    """Return the CPU seconds of the server's processes, those of a session that has ended included."""
+    import psutil
+
+    postmaster = psutil.Process(int(os.environ["BENCH_SERVER"]))
+    total = 0.0
+    for process in [postmaster, *postmaster.children()]:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+            if process == postmaster:
+                total += times.children_user + times.children_system
+    return total
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)

@@ -1,0 +1,256 @@
+"""The ways that are measured, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import resource
+import time
+from contextlib import contextmanager
+
+from ground import FEATURES, cpu_seconds, server_cpu_seconds, sql, window
+
+
+def measure(way: str, model: str) -> None:
+    """Run one way and print its figures as JSON. Loading the model and the libraries is part of no figure."""
+    from plantao import place
+
+    here = place.from_environment()
+    for library in ("joblib", "pandas", "sklearn.ensemble", "plantao.run"):
+        importlib.import_module(library)
+    from plantao.attempt import bounded_threads
+
+    prepared = WAYS[way](here, model)
+    with bounded_threads(here.settings.threads):
+        before, server_before, began = cpu_seconds(), server_cpu_seconds(), time.perf_counter()
+        more = prepared()
+        figures = {
+            "seconds": time.perf_counter() - began,
+            "cpu": cpu_seconds() - before,
+            "server_cpu": server_cpu_seconds() - server_before,
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+    print(json.dumps(figures | (more or {})))
+
+
+def ours(here, model):
+    """Return a whole run of Plantão, on an empty prediction table; it tells how long it held the source open."""
+    from plantao import run
+    from plantao.job_file import read_job
+    from plantao.request import Request
+
+    empty(model)
+    request = Request(read_job(here.settings.jobs, model), window())
+
+    def score_window():
+        with held_open() as held:
+            run.score_window(request, here)
+        return held
+
+    return score_window
+
+
+@contextmanager
+def held_open():
+    """Measure for how long a run's transaction on the source lasts."""
+    from plantao import database
+
+    found, original = {}, database.open_snapshot
+
+    def timed(*arguments):
+        snapshot, close = original(*arguments)
+        began = time.perf_counter()
+
+        def timed_close():
+            close()
+            found["source_seconds"] = time.perf_counter() - began
+
+        return snapshot, timed_close
+
+    database.open_snapshot = timed
+    try:
+        yield found
+    finally:
+        database.open_snapshot = original
+
+
+def copy(here, model):
+    """Return a plain COPY of the same rows, thrown away as they come."""
+    source, manifest = source_and_manifest(here, model)
+    statement = f"copy ({select(here, source, manifest)}) to stdout (format binary)"
+    return lambda: sql(statement, Nowhere())
+
+
+class Nowhere(io.RawIOBase):
+    """A file that takes everything and keeps nothing."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content) -> int:
+        return len(content)
+
+
+def extract(here, model):
+    """Return the reading alone: the same SELECT, every batch thrown away."""
+    from plantao import database
+
+    source, manifest = source_and_manifest(here, model)
+    statement = select(here, source, manifest)
+
+    def read() -> None:
+        with database.snapshot(here.address("client_db")) as snapshot:
+            for _ in snapshot.batches(statement):
+                pass
+
+    return read
+
+
+def score(here, model):
+    """Return validating and scoring alone, of batches that are in memory."""
+    from plantao import database
+    from plantao.log import Stopwatch
+    from plantao.score.batch import BatchScorer
+
+    source, manifest = source_and_manifest(here, model)
+    with database.snapshot(here.address("client_db")) as snapshot:
+        batches = list(snapshot.batches(select(here, source, manifest)))
+    scorer = BatchScorer(source.job, manifest, load_model(here, manifest))
+
+    def score_all() -> None:
+        for batch in batches:
+            scorer.score(batch, Stopwatch())
+
+    return score_all
+
+
+def load(here, model):
+    """Return the writing alone, of predictions that are in memory: encoding, COPY and commit."""
+    import pyarrow as pa
+
+    from plantao import database, ledger
+    from plantao.load import write
+    from plantao.load.table import prediction_table
+    from plantao.log import Stopwatch
+    from plantao.score.batch import BatchScorer
+
+    empty(model)
+    source, manifest = source_and_manifest(here, model)
+    with database.snapshot(here.address("client_db")) as snapshot:
+        batches = list(snapshot.batches(select(here, source, manifest)))
+    scorer = BatchScorer(source.job, manifest, load_model(here, manifest))
+    scored = [scorer.score(batch, Stopwatch()).scored for batch in batches]
+    del batches
+    pa.default_memory_pool().release_unused()
+    table = prediction_table(source.job, source.key_types, manifest.output)
+
+    def load_all() -> None:
+        with database.session(here.address("client_db"), here.settings.schema) as connection:
+            write.ensure_table(connection, table)
+            origin = ledger.Origin("manual", None, "bench", "bench", {})
+            run_id = ledger.start(connection, source.job, window(), 1, origin)
+            loading = write.Load(connection, table, manifest.output, run_id, 1, replace=False)
+            for batch in scored:
+                loading.add(batch)
+            loading.wait()
+            counts = ledger.Counts(loading.scored, loading.scored, 0, 0, 0, 0)
+            ledger.succeed(connection, run_id, counts, snapshot="", seconds={}, profile={})
+            connection.commit()
+
+    return load_all
+
+
+def usual(here, model):
+    """Return the usual way to the same table: read_sql in chunks, predict_proba, to_sql."""
+    import pandas as pd
+    import sqlalchemy
+
+    address = here.address("client_db").url().replace("postgresql://", "postgresql+psycopg2://")
+    engine = sqlalchemy.create_engine(address)
+    _, manifest = source_and_manifest(here, model)
+    fitted = load_model(here, manifest)
+    usual_table()
+
+    def score_all() -> None:
+        with engine.connect().execution_options(stream_results=True) as connection:
+            for chunk in pd.read_sql(usual_query(), connection, chunksize=50_000):
+                predictions_of(chunk, fitted).to_sql("usual", engine, if_exists="append", index=False)
+
+    return score_all
+
+
+def spark(here, model):
+    """Return Spark on this machine, in its warm second run."""
+    import spark_local
+
+    return spark_local.prepared(load_model(here, source_and_manifest(here, model)[1]))
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def empty(model) -> None:
+    """Forget what was scored."""
+    sql(f"drop table if exists predictions.{model}, predictions.{model}_history")
+    sql("checkpoint")
+
+
+def source_and_manifest(here, model):
+    from plantao import database
+    from plantao.extract.read import source_of
+    from plantao.job_file import read_job
+    from plantao.score import model_store
+
+    job = read_job(here.settings.jobs, model)
+    with (
+        database.session(here.address("client_db"), here.settings.schema) as session,
+        database.snapshot(here.address("client_db")) as snapshot,
+    ):
+        return source_of(job, snapshot, session), model_store.read_manifest(here.settings.model_store, model, 1)
+
+
+def select(here, source, manifest) -> str:
+    from plantao import database
+    from plantao.extract import query
+
+    features = query.select_features(manifest.contract, source.types)
+    rows = query.select_rows(source, window(), [query.Branch(source.within(window()))], features)
+    with database.session(here.address("client_db"), here.settings.schema) as session:
+        return database.quoted(session, rows)
+
+
+def load_model(here, manifest):
+    from plantao.score import model_file, model_store
+
+    return model_file.load(model_store.read_bytes(here.settings.model_store, manifest), manifest, manifest.sha256)
+
+
+def predictions_of(chunk, fitted):
+    """Return the predictions of a frame in the columns of our own table."""
+    import pandas as pd
+
+    score = fitted.predict_proba(chunk[FEATURES])[:, 1]
+    result = pd.DataFrame({"id": chunk["id"], "source_timestamp": chunk["at"], "prediction": score >= 0.5})
+    result["score"] = score
+    result["model_version"], result["run_id"] = 1, 1
+    result["scored_at"], result["in_control_group"] = pd.Timestamp.now("UTC"), False
+    return result
+
+
+def usual_table() -> None:
+    """Make the table of the ways that are not ours, with our columns and our primary key."""
+    sql("drop table if exists public.usual")
+    sql(
+        "create table public.usual (id bigint primary key, source_timestamp timestamptz, prediction boolean,"
+        " score double precision, model_version integer, run_id bigint, scored_at timestamptz,"
+        " in_control_group boolean)"
+    )
+
+
+def usual_query() -> str:
+    """Return the SELECT of the ways that are not ours."""
+    return f"select id, at, {', '.join(FEATURES)} from public.rows where at >= '2013-04-01Z' and at < '2013-04-02Z'"
+
+
+WAYS = {"ours": ours, "copy": copy, "extract": extract, "score": score, "load": load, "usual": usual, "spark": spark}
