@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from plantao import database, ledger, log
 from plantao.errors import SourceChanged, SourceRefused, TargetRefused, TooManyRejected
 from plantao.extract import query, read
+from plantao.extract.courtesy import on_spare_cores
 from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table
@@ -27,7 +28,7 @@ from plantao.request import Report, Request
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from sqlalchemy import Connection
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from plantao.job import Job
     from plantao.load.table import PredictionTable
     from plantao.place import Place
-    from plantao.score.batch import RejectedRow
+    from plantao.score.batch import BatchScorer, RejectedRow
     from plantao.score.manifest import Manifest, Output
 
 EXAMPLES_SHOWN = 3
@@ -173,7 +174,10 @@ class Attempt:
         return database.quoted(self.connection, rows)
 
     def _stream(self, spool: Spool, opened: Opened, version: Verified, profile: Profile) -> None:
-        """Score batch after batch while the next ones are read, and in a large window the last ones are loaded."""
+        """Score batch after batch while the next ones are read, and in a large window the last ones are loaded.
+
+        While the source is open its read comes first, so that no model, however slow, makes it last longer.
+        """
         from plantao.score.batch import BatchScorer
 
         manifest, extraction = version.manifest, opened.extraction
@@ -181,23 +185,31 @@ class Attempt:
         if self.run_id is not None:
             self.load = self._new_load(opened.table, manifest.output, manifest.version)
         batches = spool.batches(patience=database.STATEMENT_SECONDS)
+
+        def score(enough: Callable[[], bool]) -> None:
+            with bounded_threads(self.place.settings.threads):  # OpenMP keeps its limit thread by thread
+                while not enough() and (batch := self._next(batches)) is not None:
+                    self._score(batch, scorer, profile)
+
         try:
-            with bounded_threads(self.place.settings.threads):
-                while True:
-                    with self.watch.step("extract"):
-                        batch = next(batches, None)
-                    if batch is None:
-                        break
-                    result = scorer.score(batch, self.watch)
-                    self.read += result.read
-                    self.late += result.late
-                    self.rejected += result.rejected
-                    profile.add(result)
-                    with self.watch.step("load"):
-                        if self.load is not None and len(result.scored):
-                            self.load.add(result.scored)
+            on_spare_cores(lambda: score(lambda: spool.complete))
+            score(lambda: False)
         finally:
             spool.abandon()
+
+    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        with self.watch.step("extract"):
+            return next(batches, None)
+
+    def _score(self, batch: pa.RecordBatch, scorer: BatchScorer, profile: Profile) -> None:
+        result = scorer.score(batch, self.watch)
+        self.read += result.read
+        self.late += result.late
+        self.rejected += result.rejected
+        profile.add(result)
+        with self.watch.step("load"):
+            if self.load is not None and len(result.scored):
+                self.load.add(result.scored)
 
     def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:
         assert self.run_id is not None

@@ -9,6 +9,7 @@ or a row is scored again on purpose, the batch goes through a temporary table.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -112,27 +113,29 @@ class Load:
     _staged: bool = False
     _scored_at: int = 0
     _queue: queue.Queue[ScoredBatch | None] = field(default_factory=lambda: queue.Queue(BATCHES_IN_FLIGHT))
-    _thread: threading.Thread | None = None
+    _thread: threading.Thread = field(init=False)
     _problem: BaseException | None = None
     _waiting: list[ScoredBatch] = field(default_factory=list)
     _waiting_rows: int = 0
 
     # --- called by the thread that scores ---------------------------------------------------------------------------
 
+    def __post_init__(self) -> None:
+        # Started by whoever opens the load: a thread is as nice as the one that starts it.
+        self._thread = threading.Thread(target=self._run, name="plantao-load", daemon=True)
+        self._thread.start()
+
     def add(self, batch: ScoredBatch) -> None:
         """Take a scored batch; from some number of rows on it is loaded while the next ones are scored."""
-        if self._thread is None:
-            self._waiting.append(batch)
-            self._waiting_rows += len(batch)
-            if self._waiting_rows < ROWS_BEFORE_LOAD:
-                return
-            self._thread = threading.Thread(target=self._run, name="plantao-load", daemon=True)
-            self._thread.start()
-            waiting, self._waiting = self._waiting, []
-        else:
-            waiting = [batch]
-        for ready in waiting:
-            self._hand_over(ready)
+        self._waiting.append(batch)
+        self._waiting_rows += len(batch)
+        if self._waiting_rows >= ROWS_BEFORE_LOAD:
+            self._hand_over_waiting()
+
+    def _hand_over_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for batch in waiting:
+            self._hand_over(batch)
 
     def _hand_over(self, batch: ScoredBatch | None) -> None:
         while True:
@@ -146,12 +149,7 @@ class Load:
 
     def wait(self) -> None:
         """Return when every batch is in the table, the transaction still open."""
-        if self._thread is None:
-            self._begin()
-            for batch in self._waiting:
-                self._write(batch)
-            self._waiting = []
-            return
+        self._hand_over_waiting()
         self._hand_over(None)
         self._thread.join()
         if self._problem is not None:
@@ -159,20 +157,23 @@ class Load:
 
     def abandon(self) -> None:
         """Stop the loading thread; whoever calls this rolls the transaction back."""
-        if self._thread is not None and self._thread.is_alive():
-            self._problem = self._problem or PlantaoError("the run stopped")
-            self._thread.join()
+        self._problem = self._problem or PlantaoError("the run stopped")
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes the thread
+        self._thread.join()
 
     # --- called by the thread that loads ----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        opened = False
         try:
-            self._begin()
-            while self._problem is None:
-                try:
-                    batch = self._queue.get(timeout=1)
-                except queue.Empty:
-                    continue
+            while True:
+                batch = self._queue.get()
+                if self._problem is not None:
+                    return
+                if not opened:
+                    self._begin()
+                    opened = True
                 if batch is None:
                     return
                 self._write(batch)
