@@ -34,17 +34,11 @@ def score(job: Job, context: Context) -> list[dict[str, Any]]:
 
 
 def plan(job: Job, context: Context) -> list[dict[str, Any]]:
-    """Cut the run's windows into parts for any number of workers; a dry run is made here and leaves none."""
-    from plantao import fan_out, run
+    """Cut the run's windows into parts for any number of workers."""
+    from plantao import fan_out
 
     here = _place()
-    parts = []
-    for request in _requests(job, context, here):
-        if request.dry_run:
-            run.score_window(request, here)
-        else:
-            parts += [part.as_dict() for part in fan_out.plan(request, here)]
-    return parts
+    return [part.as_dict() for request in _requests(job, context, here) for part in fan_out.plan(request, here)]
 
 
 def score_part(job: Job, part: dict[str, Any]) -> dict[str, Any]:

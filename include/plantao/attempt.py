@@ -13,22 +13,25 @@ import contextlib
 import logging
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plantao import database, ledger, log
-from plantao.errors import SourceChanged, SourceRefused, TargetRefused, TooManyRejected
+from plantao.challengers import Challengers
+from plantao.errors import SourceChanged, SourceRefused, TargetRefused
 from plantao.extract import query, read
 from plantao.extract.courtesy import on_spare_cores
 from plantao.extract.window import late_ranges
 from plantao.load import write
-from plantao.load.table import prediction_table
+from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
 from plantao.measure.profile import Profile
 from plantao.request import Report, Request
+from plantao.score.gate import bounded_threads
+from plantao.validate.share import refuse_too_many
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
     from sqlalchemy import Connection
@@ -37,21 +40,12 @@ if TYPE_CHECKING:
     from plantao.extract.read import Extraction
     from plantao.extract.source import KeyRange, Source
     from plantao.extract.spool import Spool
-    from plantao.job import Job
+    from plantao.ledger import Role
     from plantao.load.table import PredictionTable
     from plantao.place import Place
     from plantao.score.batch import BatchScorer, RejectedRow
+    from plantao.score.gate import Verified
     from plantao.score.manifest import Manifest, Output
-
-EXAMPLES_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A model version that has passed the gate on this machine."""
-
-    manifest: Manifest
-    model: Any
 
 
 @dataclass(frozen=True)
@@ -67,15 +61,25 @@ class Opened:
 class Attempt:
     """The steps of one attempt, in order. `run_id` is None for a dry run, which writes nothing."""
 
-    def __init__(self, request: Request, place: Place, connection: Connection, run_id: int | None) -> None:
-        self.request, self.place, self.connection, self.run_id = request, place, connection, run_id
-        self.job = request.job
+    def __init__(
+        self,
+        request: Request,
+        place: Place,
+        connection: Connection,
+        run_id: int | None,
+        role: Role = "champion",
+    ) -> None:
+        self.request, self.place, self.connection, self.run_id, self.role = request, place, connection, run_id, role
+        self.job = request.job if role == "champion" else shadow_job(request.job)
         self.watch = Stopwatch()
         self.rejected: list[RejectedRow] = []
         self.read = self.late = 0
         self.load: write.Load | None = None
         self.keys: KeyRange | None = None
+        self.places: Sequence[int] = ()
         self.moment = ""
+        self.note: str | None = None
+        self.beside = Challengers(request, place)
 
     def run(self) -> Report:
         """Walk the steps and return what was done. Raises a PlantaoError; then the caller rolls back."""
@@ -85,17 +89,20 @@ class Attempt:
         with contextlib.ExitStack() as stack:
             opened = self._open(stack, manifest)
             with self.watch.step("extract"):
-                statement = self._statement(opened.source, opened.extraction, manifest)
+                self._open_challengers(opened)
+                statement = self._statement(opened, manifest)
                 self.moment = str(opened.snapshot.value("select pg_current_snapshot()::text"))
             close = stack.pop_all().close  # from here on the thread that reads closes the snapshot
         profile = Profile(manifest.contract)
         try:
             self._stream(read.read(opened.snapshot, close, statement), opened, version, profile)
             counts = self._publish(opened, profile)
-        except BaseException:
+        except BaseException as error:
             if self.load is not None:
                 self.load.abandon()
+            self.beside.abandon(error)
             raise
+        self.beside.publish(self.moment)
         return self._report(manifest, counts, profile)
 
     def _open(self, stack: contextlib.ExitStack, manifest: Manifest) -> Opened:
@@ -106,25 +113,21 @@ class Attempt:
                 snapshot, close = database.open_snapshot(address, f"plantao/{self.job.name}/{self.run_id or 'dry run'}")
             stack.callback(close)
             source = self._checked_source(snapshot, manifest)
-            table = prediction_table(self.job, source.key_types, manifest.output)
+            table = prediction_table(self.job, source.key_types, manifest.output, shadow=self.role == "challenger")
             return Opened(snapshot, source, table, self._plan(snapshot, source, self._is_there(table)))
 
     def _verified_version(self) -> Verified:
         """Return the version to score with, once it has passed the gate; no row was read by then."""
-        from plantao.score import model_file, model_store, registry
+        from plantao.score import gate, registry
 
-        name, wanted = self.job.score.model, self.request.model_version
-        if wanted is None:
-            registered = registry.champion(self.connection, name)
-            if self.run_id is not None:
-                ledger.name_version(self.connection, self.run_id, registered.version)
+        if self.request.model_version is not None:
+            registered = registry.named(self.connection, self.job.score.model, self.request.model_version)
         else:
-            registered = registry.named(self.connection, name, wanted)
-        store = self.place.settings.model_store
-        manifest = model_store.read_manifest(store, name, registered.version)
-        content = model_store.read_bytes(store, manifest)
-        with bounded_threads(self.place.settings.threads):
-            return Verified(manifest, model_file.load(content, manifest, registered.sha256))
+            registered = registry.scoring(self.connection, self.request)
+            self.note = registered.note
+            if self.run_id is not None:
+                ledger.name_version(self.connection, self.run_id, registered.version, registered.note)
+        return gate.verified(registered, self.place.settings)
 
     def _checked_source(self, snapshot: Snapshot, manifest: Manifest) -> Source:
         """Return the source, once its columns are those that the job and the model need."""
@@ -136,7 +139,15 @@ class Attempt:
             )
             advice = "ask the client what changed, correct the job file, or train a version on the new columns"
             raise SourceChanged(message, advice, "validate")
-        return replace(source, keys=self.keys)
+        return replace(source, keys=self.keys, version=None if self.role == "champion" else manifest.version)
+
+    def _open_challengers(self, opened: Opened) -> None:
+        """Let the challengers in, which score the same rows; a dry run, a part and a challenger's own run have none."""
+        from plantao.score import registry
+
+        if self.run_id is not None and self.role == "champion" and self.keys is None:
+            names = registry.challengers(self.connection, self.job.score.model)
+            self.beside.open(names, opened.source, opened.extraction)
 
     def _is_there(self, table: PredictionTable) -> bool:
         """Make sure the prediction table can take the rows; a dry run only looks whether there is one."""
@@ -148,6 +159,8 @@ class Attempt:
     def _plan(self, snapshot: Snapshot, source: Source, table_exists: bool) -> Extraction:
         done = ledger.covered(self.connection, self.job.name)
         late = late_ranges(self.request.window, self.job.extract.late_rows, self.job.starts_at, done)
+        if self.role == "challenger":
+            late = []  # what is late is decided by what the champion has done
         owing = read.Owing(self.request.window, tuple(late), self.request.rescore)
         if not table_exists:
             return read.plan(source, snapshot, self.connection, owing, same_database=False, read_predicted=None)
@@ -166,11 +179,14 @@ class Attempt:
                 source, snapshot, self.connection, owing, same_database=together, read_predicted=read_predicted
             )
 
-    def _statement(self, source: Source, extraction: Extraction, manifest: Manifest) -> str | None:
-        if not extraction.branches:
+    def _statement(self, opened: Opened, manifest: Manifest) -> str | None:
+        branches = opened.extraction.branches
+        features = query.select_features([manifest.contract, *self.beside.contracts], opened.source.types)
+        self.places = features.places[0]
+        self.beside.find(features.places[1:])
+        if not branches:
             return None
-        features = query.select_features(manifest.contract, source.types)
-        rows = query.select_rows(source, self.request.window, extraction.branches, features)
+        rows = query.select_rows(opened.source, self.request.window, branches, features.columns)
         return database.quoted(self.connection, rows)
 
     def _stream(self, spool: Spool, opened: Opened, version: Verified, profile: Profile) -> None:
@@ -181,7 +197,8 @@ class Attempt:
         from plantao.score.batch import BatchScorer
 
         manifest, extraction = version.manifest, opened.extraction
-        scorer = BatchScorer(self.job, manifest, version.model, extraction.predicted, extraction.duplicates)
+        known = (extraction.predicted, extraction.duplicates)
+        scorer = BatchScorer(self.job, manifest, version.model, *known, self.places)
         if self.run_id is not None:
             self.load = self._new_load(opened.table, manifest.output, manifest.version)
         batches = spool.batches(patience=database.STATEMENT_SECONDS)
@@ -210,6 +227,7 @@ class Attempt:
         with self.watch.step("load"):
             if self.load is not None and len(result.scored):
                 self.load.add(result.scored)
+        self.beside.add(batch)
 
     def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:
         assert self.run_id is not None
@@ -227,9 +245,10 @@ class Attempt:
             database.explained("load", TargetRefused, "closing the books"),
             database.deadline(connection, database.STATEMENT_SECONDS),
         ):
-            with self.watch.step("load"):
-                write.write_rejects(connection, self.job.name, self.run_id, lines)
-                write.resolve_rejects(connection, opened.table, self.job.name, self.run_id)
+            if self.role == "champion":  # what is set aside is what the client has no prediction for
+                with self.watch.step("load"):
+                    write.write_rejects(connection, self.job.name, self.run_id, lines)
+                    write.resolve_rejects(connection, opened.table, self.job.name, self.run_id)
             ledger.succeed(
                 connection,
                 self.run_id,
@@ -269,6 +288,8 @@ class Attempt:
             mean_score=profile.mean_score,
             reject_reasons=dict(Counter(reject.reason for reject in self.rejected)),
             seconds={step: round(value, 3) for step, value in self.watch.seconds.items()},
+            role=self.role,
+            note=self.note,
         )
         flow = {
             "extract": (counts.read, self.read),
@@ -300,27 +321,3 @@ class Attempt:
             fewer = {"job": self.job.name, "rows": counts.read, "at_least_rows": self.job.validation.at_least_rows}
             log.event("fewer rows than expected", fewer, logging.WARNING)
         return report
-
-
-def refuse_too_many(job: Job, rejects: Sequence[Mapping[str, Any]], total: int) -> None:
-    """Raise TooManyRejected when more of `total` rows would be set aside than the job allows."""
-    rejected, limit = len(rejects), job.validation.at_most_rejected
-    if not total or rejected / total <= limit:
-        return
-    reasons = Counter((reject["reason"], reject["column_name"] or "key") for reject in rejects).most_common()
-    listed = ", ".join(f"{count} {reason} ({column})" for (reason, column), count in reasons[:EXAMPLES_SHOWN])
-    examples = ", ".join(str(reject["key"]) for reject in rejects[:EXAMPLES_SHOWN])
-    message = (
-        f"{rejected} of {total} rows would be set aside, more than at_most_rejected = {limit:g} allows: {listed}; "
-        f"for instance {examples}. Nothing was written."
-    )
-    raise TooManyRejected(message, "look at these rows at the source, or change the limit", "validate")
-
-
-@contextlib.contextmanager
-def bounded_threads(limit: int) -> Iterator[None]:
-    """Bound the threads of OpenMP, and those of BLAS, which always wait spinning, to half as many."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits({"openmp": limit, "blas": max(1, limit // 2)}):
-        yield

@@ -13,6 +13,7 @@
     │   ├── EnvironmentDiffers
     │   ├── ModelUnreadable
     │   └── GoldenRowsDiffer
+    ├── GateClosed            a version that may not become champion, with every reason
     ├── ModelFailed           the model raised on rows that passed the contract
     ├── TooManyRejected       more rows set aside than the job allows
     ├── TargetRefused         the prediction table cannot take the rows
@@ -110,6 +111,10 @@ class ModelUnreadable(ModelRefused):
 
 class GoldenRowsDiffer(ModelRefused):
     """The model answers the golden rows differently here than at registration. Its predictions cannot be trusted."""
+
+
+class GateClosed(PlantaoError):
+    """A version may not become champion. Every reason is listed, and the champion stays what it is."""
 
 
 class ModelFailed(PlantaoError):

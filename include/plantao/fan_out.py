@@ -20,7 +20,8 @@ from psycopg2.sql import SQL, Identifier
 
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
-from plantao.attempt import Attempt, refuse_too_many
+from plantao.attempt import Attempt
+from plantao.closing import recorded
 from plantao.errors import DatabaseUnavailable, PlantaoError, SourceRefused, Superseded, TargetRefused
 from plantao.extract import query, read
 from plantao.extract.source import KeyRange, Source
@@ -31,7 +32,8 @@ from plantao.load import write
 from plantao.log import Stopwatch
 from plantao.measure.profile import added_up
 from plantao.request import Report, Request
-from plantao.run import declared_session, recorded
+from plantao.run import declared_session, role_of, score_window
+from plantao.validate.share import refuse_too_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,8 +82,16 @@ class Part:
 
 
 def plan(request: Request, place: Place) -> list[Part]:
-    """Start an attempt and cut what its window owes into parts. Raises a PlantaoError."""
-    with declared_session(request, place) as (connection, run_id), recorded(request, place, connection, run_id):
+    """Start an attempt and cut what its window owes into parts. Raises a PlantaoError.
+
+    What nobody has to wait for is done here and now, and leaves no parts: a dry run, and a version that is named.
+    """
+    with ledger.session(request.job, place) as connection:
+        at_once = request.dry_run or role_of(request, connection) == "challenger"
+    if at_once:
+        score_window(request, place)
+        return []
+    with declared_session(request, place) as (connection, run_id, _), recorded(request, place, connection, run_id):
         drop_abandoned(connection, request.job)
         parts = _Planning(request, place, connection, run_id).cut()
         ledger_of_parts.plan(

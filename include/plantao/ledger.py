@@ -16,6 +16,7 @@ import sqlalchemy.exc
 from sqlalchemy import text
 
 from plantao import database
+from plantao.alert.outbox import raise_alert
 from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
 from plantao.schema.migrate import require_current
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, RowMapping
 
+    from plantao.alert.outbox import Alert
     from plantao.job import Job
     from plantao.place import Place
 
 Trigger = Literal["schedule", "backfill", "manual", "request", "asset"]
+Role = Literal["champion", "challenger"]
 
 # An exclusion or unique violation here means that somebody else was faster.
 LOST_THE_RACE = {"23P01", "23505", "40P01"}
@@ -96,6 +99,17 @@ def covered(connection: Connection, job: str) -> list[Window]:
     return merged(Window.of(row.s, row.e) for row in rows)
 
 
+def last_scored(connection: Connection, job: str) -> Window | None:
+    """Return the latest window of which rows were scored."""
+    query = text(
+        "select window_start, window_end from runs where job = :job and role = 'champion' and status = 'succeeded'"
+        " order by window_end desc, window_start desc limit 1"
+    )
+    with connection.begin():
+        row = connection.execute(query, {"job": job}).first()
+    return None if row is None else Window.of(row.window_start, row.window_end)
+
+
 def declare(connection: Connection, job: Job, period: float | None) -> None:
     """Write down what the job file says, for the view `status`; `period` is a window's length in seconds."""
     statement = text(
@@ -126,7 +140,15 @@ def declare(connection: Connection, job: Job, period: float | None) -> None:
         connection.execute(statement, values)
 
 
-def start(connection: Connection, job: Job, window: Window, version: int | None, origin: Origin) -> int:
+def start(  # noqa: PLR0913 - what an attempt is known by
+    connection: Connection,
+    job: Job,
+    window: Window,
+    version: int | None,
+    origin: Origin,
+    *,
+    role: Role = "champion",
+) -> int:
     """Write the attempt `running` and return its run_id. Raises WindowBusy when a live attempt holds the window.
 
     An attempt whose session is gone is closed as failed. So is an earlier try of the same Airflow task; should its
@@ -138,6 +160,7 @@ def start(connection: Connection, job: Job, window: Window, version: int | None,
         "version": version,
         "start": window.start,
         "end": window.end,
+        "role": role,
         "trigger": origin.trigger,
         "airflow_run": origin.airflow_run,
         "worker": origin.worker,
@@ -148,13 +171,14 @@ def start(connection: Connection, job: Job, window: Window, version: int | None,
         "select run_id, worker, airflow_run, started_at, window_start, window_end, parts is not null"
         " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
         " > now() - interval '1 hour' as awaits_parts from runs"
-        " where job = :job and role = 'champion' and status = 'running'"
+        " where job = :job and role = :role and status = 'running'"
+        " and (role = 'champion' or model_version = :version)"
         " and tstzrange(window_start, window_end) && tstzrange(:start, :end) order by run_id"
     )
     insert = text(
-        "insert into runs (job, model, model_version, window_start, window_end, trigger, airflow_run, worker,"
-        " code_version, environment) values (:job, :model, :version, :start, :end, :trigger, :airflow_run, :worker,"
-        " :code_version, cast(:environment as jsonb)) returning run_id"
+        "insert into runs (job, model, model_version, role, window_start, window_end, trigger, airflow_run, worker,"
+        " code_version, environment) values (:job, :model, :version, :role, :start, :end, :trigger, :airflow_run,"
+        " :worker, :code_version, cast(:environment as jsonb)) returning run_id"
     )
     try:
         with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
@@ -201,14 +225,15 @@ def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
     return WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
 
 
-def name_version(connection: Connection, run_id: int, version: int) -> None:
-    """Write down which model version the attempt uses."""
+def name_version(connection: Connection, run_id: int, version: int, note: str | None) -> None:
+    """Write down which model version the attempt uses, and what is worth knowing of how it was chosen."""
     with connection.begin():
         swap(
             connection,
-            "update runs set model_version = :version where run_id = :run and status = 'running'",
+            "update runs set model_version = :version, note = :note where run_id = :run and status = 'running'",
             run=run_id,
             version=version,
+            note=note,
         )
 
 
@@ -250,8 +275,8 @@ def succeed(  # noqa: PLR0913 - what a success consists of
     )
 
 
-def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool) -> bool:
-    """Close the attempt as failed; False when a newer attempt has done so already.
+def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool, alert: Alert | None = None) -> bool:
+    """Close the attempt as failed, with the alert that reports it; False when a newer attempt has done so already.
 
     One that succeeded, though the answer to its commit was lost, stays a success; the retry finds its rows.
     """
@@ -263,6 +288,8 @@ def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool) -
     replaced = text("select exists (select from runs where run_id = :run and status = 'failed')")
     with connection.begin():
         if connection.execute(statement, values).rowcount == 1:
+            if alert is not None:
+                raise_alert(connection, alert)
             return True
         return not connection.execute(replaced, values).scalar_one()
 

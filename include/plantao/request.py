@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plantao.extract.window import Window
     from plantao.job import Job
-    from plantao.ledger import Counts, Trigger
+    from plantao.ledger import Counts, Role, Trigger
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class Report:
     mean_score: float | None
     reject_reasons: dict[str, int]
     seconds: dict[str, float]
+    role: Role = "champion"
+    note: str | None = None
+    """What is worth knowing of how the version was chosen."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, small enough for an XCom."""

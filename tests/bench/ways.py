@@ -19,7 +19,7 @@ def measure(way: str, model: str) -> None:
     here = place.from_environment()
     for library in ("joblib", "pandas", "sklearn.ensemble", "plantao.run"):
         importlib.import_module(library)
-    from plantao.attempt import bounded_threads
+    from plantao.score.gate import bounded_threads
 
     prepared = WAYS[way](here, model)
     with bounded_threads(here.settings.threads):
@@ -214,7 +214,7 @@ def select(here, source, manifest) -> str:
     from plantao import database
     from plantao.extract import query
 
-    features = query.select_features(manifest.contract, source.types)
+    features = query.select_features([manifest.contract], source.types).columns
     rows = query.select_rows(source, window(), [query.Branch(source.within(window()))], features)
     with database.session(here.address("client_db"), here.settings.schema) as session:
         return database.quoted(session, rows)

@@ -96,15 +96,15 @@ def test_a_zombie_that_wakes_up_in_the_middle_of_its_run_is_fenced(world, job, m
     from plantao.load import write
 
     frozen, go_on = threading.Event(), threading.Event()
-    begin = write.Load._begin
+    load = write.Load.wait
 
     def wait(self):
         if threading.current_thread().name == "zombie":
             frozen.set()
             go_on.wait(30)
-        begin(self)
+        load(self)
 
-    monkeypatch.setattr(write.Load, "_begin", wait)
+    monkeypatch.setattr(write.Load, "wait", wait)
     caught = []
 
     def zombie():

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import db, history, jobs, models, scoring, setup
+from plantao.cli import db, history, jobs, models, scoring, setup, versions
 from plantao.errors import PlantaoError
 
 app = typer.Typer(
@@ -51,6 +51,11 @@ for name, function in (
 ):
     app.command(name)(function)
 app.add_typer(jobs.app, name="jobs")
+for decision in (
+    *(versions.promote, versions.rollback, versions.challenge, versions.retire),
+    *(versions.timeline, versions.diff),
+):
+    models.app.command()(decision)
 app.add_typer(models.app, name="models")
 app.add_typer(db.app, name="db")
 

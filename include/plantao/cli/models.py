@@ -43,7 +43,7 @@ def register(
     json_: show.JsonOption = False,
 ) -> None:
     """Register a model as its next version. The first version becomes champion."""
-    from plantao.score import model_store
+    from plantao.score import model_store, registry
     from plantao.score import register as registering
 
     here = place.from_environment()
@@ -52,7 +52,7 @@ def register(
             message = "nothing to register: give PATH, or --version of one that is in the store."
             raise UsageError(message)
         manifest = model_store.read_manifest(here.settings.model_store, name, version)
-        entries = registering.enter(manifest, here, connection or registering.connections_of(name, here))
+        entries = registering.enter(manifest, here, connection or registry.databases_of(name, here))
     else:
         if version is not None:
             message = "--version goes without PATH; a new file gets the next number by itself."
@@ -95,7 +95,17 @@ def list_models(
     if json_:
         show.as_json(lines)
         return
-    columns = ("model", "version", "champion_since", "created_at", "created_by", "metrics", "sha256", "connection")
+    columns = (
+        "model",
+        "version",
+        "state",
+        "champion_since",
+        "created_at",
+        "created_by",
+        "metrics",
+        "sha256",
+        "connection",
+    )
     for line in lines:
         line["champion_since"] = line.pop("live_from")
         line["metrics"] = ", ".join(f"{k} {v:g}" for k, v in line["metrics"].items()) or "-"
@@ -143,17 +153,11 @@ def verify(
 
 def _registered(name: str | None, here: Place) -> dict[str, list[dict[str, Any]]]:
     """Return what each database that a job writes to knows of the models."""
-    from plantao.job import Job
-    from plantao.job_file import read_folder
-    from plantao.schema.migrate import require_current
     from plantao.score import registry
 
-    jobs = [job for job in read_folder(here.settings.jobs).values() if isinstance(job, Job)]
     found = {}
-    for connection in sorted({job.load.connection for job in jobs}) or [DEFAULT_CONNECTION]:
-        address = here.address(connection)
-        with database.session(address, here.settings.schema, "plantao/models") as session:
-            require_current(session, here.settings.schema, str(address))
+    for connection in registry.databases_of(name, here):
+        with registry.session(connection, here) as session:
             found[connection] = [dict(row) for row in registry.versions(session, name)]
     return found
 

@@ -59,8 +59,9 @@ class Predicted:
             conditions.append(SQL("p.source_timestamp >= {} and p.source_timestamp < {}").format(start, end))
         if self.source.edits_count:
             conditions.append(SQL(about_edits).format(self.source.changed_at))
-        table = Identifier(*parse_table_name(self.source.job.load.table))
-        return SQL("exists (select from {} as p where {})").format(table, _all(conditions))
+        return SQL("exists (select from {} as p where {}{})").format(
+            self.source.predictions, _all(conditions), self.source.and_of_version
+        )
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,23 @@ def select_boundaries(source: Source, window: Window, branches: Sequence[Branch]
     )
 
 
-def select_features(contract: Contract, types: Mapping[str, str]) -> list[Composable]:
-    """Return the model's columns in the form in which they travel; the contract was checked before."""
-    return [SQL("s.{}{}").format(Identifier(c.name), SQL(c.cast(types[c.name]))) for c in contract.columns]
+@dataclass(frozen=True)
+class Features:
+    """The columns that several models read, each in the form in which it travels, and none of them twice."""
+
+    columns: tuple[Composable, ...]
+    places: tuple[tuple[int, ...], ...]
+    """Per model: where in `columns` its features are, in the order of its contract."""
+
+
+def select_features(contracts: Sequence[Contract], types: Mapping[str, str]) -> Features:
+    """Return the columns of one or more models; their contracts were checked before."""
+    needed = [[(c.name, c.cast(types[c.name])) for c in contract.columns] for contract in contracts]
+    distinct = list(dict.fromkeys(column for columns in needed for column in columns))
+    return Features(
+        tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast in distinct),
+        tuple(tuple(distinct.index(column) for column in columns) for columns in needed),
+    )
 
 
 def select_keys(source: Source, condition: Composable) -> Composed:
@@ -150,8 +165,9 @@ def _from_predictions(source: Source, condition: Composable) -> Composed:
     columns = source.as_key_columns(source.key_of("p"))
     if source.edits_count:
         columns.append(SQL("p.source_changed_at as c"))
-    table = Identifier(*parse_table_name(source.job.load.table))
-    return SQL("select {} from {} as p where {}").format(SQL(", ").join(columns), table, condition)
+    return SQL("select {} from {} as p where {}{}").format(
+        SQL(", ").join(columns), source.predictions, condition, source.and_of_version
+    )
 
 
 def has_one_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:

@@ -55,6 +55,8 @@ class Source:
     types: Mapping[str, str]
     keys: KeyRange | None = None
     """The part of the keys that is read; None means all of them."""
+    version: int | None = None
+    """The one version whose predictions count, in a table that holds those of several; None where it holds one's."""
 
     @property
     def relation(self) -> Composable:
@@ -62,6 +64,16 @@ class Source:
         if self.job.query is not None:
             return SQL("(\n{}\n)").format(SQL(self.job.query))
         return Identifier(*parse_table_name(self.job.extract.table or ""))
+
+    @property
+    def predictions(self) -> Composable:
+        """The prediction table's quoted name."""
+        return Identifier(*parse_table_name(self.job.load.table))
+
+    @property
+    def and_of_version(self) -> Composable:
+        """The condition, with `and` in front, that a prediction `p` counts; nothing where all of them do."""
+        return SQL("") if self.version is None else SQL(" and p.model_version = {}").format(Value(self.version))
 
     @property
     def key_types(self) -> list[str]:

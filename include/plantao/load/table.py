@@ -35,6 +35,8 @@ class PredictionTable:
     """Every column as (name, PostgreSQL type), the key's first, in the order of COPY."""
     probabilities: bool
     """Whether a score is a probability, which the table then insists on."""
+    shadow: bool = False
+    """Whether it holds the predictions of versions beside the champion: one per row and version, without a history."""
 
     @property
     def shown(self) -> str:
@@ -57,12 +59,27 @@ class PredictionTable:
         return SQL(", ").join([Identifier(name) for name, _ in self.columns])
 
     @property
+    def unique(self) -> tuple[str, ...]:
+        """The columns of the primary key."""
+        return (*self.keys, "model_version") if self.shadow else self.keys
+
+    @property
+    def unique_names(self) -> Composable:
+        """The quoted names of the primary key's columns."""
+        return SQL(", ").join([Identifier(name) for name in self.unique])
+
+    @property
     def key_names(self) -> Composable:
         """The quoted names of the key columns."""
         return SQL(", ").join([Identifier(name) for name in self.keys])
 
 
-def prediction_table(job: Job, key_types: Sequence[str], output: Output) -> PredictionTable:
+def shadow_job(job: Job) -> Job:
+    """Return the job as it would be for a version beside the champion: its predictions go to another table."""
+    return job.model_copy(update={"load": job.load.model_copy(update={"table": f"{job.load.table}_shadow"})})
+
+
+def prediction_table(job: Job, key_types: Sequence[str], output: Output, *, shadow: bool = False) -> PredictionTable:
     """Return the prediction table that this job, source and model need."""
     schema, name = parse_table_name(job.load.table)
     columns = [(key, KEY_TYPES[kind][0]) for key, kind in zip(job.extract.key, key_types, strict=True)]
@@ -78,7 +95,7 @@ def prediction_table(job: Job, key_types: Sequence[str], output: Output) -> Pred
         ("scored_at", "timestamp with time zone"),
         ("in_control_group", "boolean"),
     ]
-    return PredictionTable(schema, name, job.extract.key, tuple(columns), output.kind != "regression")
+    return PredictionTable(schema, name, job.extract.key, tuple(columns), output.kind != "regression", shadow)
 
 
 def create(table: PredictionTable) -> list[Composed]:
@@ -93,12 +110,8 @@ def create(table: PredictionTable) -> list[Composed]:
     possible = "score between 0 and 1" if table.probabilities else "abs(score) < 'infinity'"
     statements = [
         SQL("create table if not exists {} ({}, primary key ({}), constraint {} check ({}))").format(
-            table.identifier, columns, table.key_names, Identifier("score_is_possible"), SQL(possible)
-        ),
-        SQL(
-            "create table if not exists {} ({}, replaced_at timestamp with time zone not null,"
-            " replaced_by_run bigint not null)"
-        ).format(table.history, columns),
+            table.identifier, columns, table.unique_names, Identifier("score_is_possible"), SQL(possible)
+        )
     ]
     # BRIN: predictions arrive in the order of their windows, and a btree would cost a quarter of the load.
     for column in ("source_timestamp", "run_id"):
@@ -107,17 +120,24 @@ def create(table: PredictionTable) -> list[Composed]:
                 "create index if not exists {} on {} using brin ({}) with (pages_per_range = 16, autosummarize = on)"
             ).format(_index(table, column), table.identifier, Identifier(column))
         )
-    statements.append(
+    if table.shadow:
+        return statements
+    return [
+        *statements,
+        SQL(
+            "create table if not exists {} ({}, replaced_at timestamp with time zone not null,"
+            " replaced_by_run bigint not null)"
+        ).format(table.history, columns),
         SQL("create index if not exists {} on {} ({})").format(
             _index(table, "history_key"), table.history, table.key_names
-        )
-    )
-    return statements
+        ),
+    ]
 
 
 def let_read(table: PredictionTable, role: str) -> Composed:
     """Return the GRANT with which a role may read the table and its history."""
-    return SQL("grant select on {}, {} to {}").format(table.identifier, table.history, Identifier(role))
+    tables = [table.identifier] if table.shadow else [table.identifier, table.history]
+    return SQL("grant select on {} to {}").format(SQL(", ").join(tables), Identifier(role))
 
 
 def _index(table: PredictionTable, suffix: str) -> Identifier:
@@ -165,13 +185,15 @@ def as_found(schema: str, name: str, keys: Sequence[str], found: Mapping[str, st
 def insert_missing(table: PredictionTable, stage: Identifier = STAGE) -> Composed:
     """Return the INSERT of the staged rows that have no prediction yet; sorted, so that two can never deadlock."""
     return SQL("insert into {} ({}) select {} from {} order by {} on conflict ({}) do nothing").format(
-        table.identifier, table.column_names, table.column_names, stage, table.key_names, table.key_names
+        table.identifier, table.column_names, table.column_names, stage, table.unique_names, table.unique_names
     )
 
 
 def move_to_history(table: PredictionTable, run_id: int, stage: Identifier = STAGE) -> Composed:
-    """Return the statement that moves the predictions of the staged keys to the history."""
-    same = SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.keys])
+    """Return the statement that moves the predictions of the staged keys to the history, if the table has one."""
+    same = SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.unique])
+    if table.shadow:
+        return SQL("delete from {} as p using {} as n where {}").format(table.identifier, stage, same)
     old = SQL(", ").join([SQL("p.{}").format(Identifier(name)) for name, _ in table.columns])
     return SQL(
         "with old as (delete from {} as p using {} as n where {} returning {})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.sql import SQL, Identifier, Literal
 from sqlalchemy import text
@@ -10,6 +10,7 @@ from sqlalchemy import text
 from plantao import database, ledger, log
 from plantao.errors import TargetRefused
 from plantao.job_types import parse_table_name
+from plantao.load.table import shadow_job
 from plantao.measure.summary import Metric, Scored, summarise
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from plantao.extract.window import Window
     from plantao.job import Job
+    from plantao.ledger import Role
     from plantao.place import Place
 
 
@@ -33,11 +35,19 @@ def measure_window(job: Job, window: Window, place: Place) -> list[Metric]:
         database.deadline(connection, database.STATEMENT_SECONDS),
         connection.begin(),
     ):
-        metrics = summarise(
-            _scored(connection, job, window),
-            _open_rejects(connection, job, window),
-            _profiles(connection, job, window),
-        )
+        metrics = [
+            *summarise(
+                _scored(connection, job, window),
+                _open_rejects(connection, job, window),
+                _profiles(connection, job, window, "champion"),
+            ),
+            *summarise(
+                _scored(connection, shadow_job(job), window),
+                None,
+                _profiles(connection, job, window, "challenger"),
+                "challenger",
+            ),
+        ]
         written = _write(connection, job, window, metrics)
     fields = {"job": job.name, "step": "measure", "window": window.shown(job.zone), "metrics": len(metrics)}
     log.event("measure finished", {**fields, "changed": written})
@@ -65,27 +75,33 @@ def _open_rejects(connection: Connection, job: Job, window: Window) -> int:
     return int(connection.execute(query, {"job": job.name, "start": window.start, "end": window.end}).scalar_one())
 
 
-def _profiles(connection: Connection, job: Job, window: Window) -> list[tuple[int, dict[str, object]]]:
+def _profiles(connection: Connection, job: Job, window: Window, role: Role) -> list[tuple[int, dict[str, object]]]:
     query = text(
-        "select model_version, profile from runs where job = :job and role = 'champion' and status = 'succeeded'"
+        "select model_version, profile from runs where job = :job and role = :role and status = 'succeeded'"
         " and window_start = :start and window_end = :end and rows_scored > 0 order by run_id"
     )
-    rows = connection.execute(query, {"job": job.name, "start": window.start, "end": window.end}).all()
+    values = {"job": job.name, "role": role, "start": window.start, "end": window.end}
+    rows = connection.execute(query, values).all()
     return [(row.model_version, row.profile) for row in rows]
 
 
 def _write(connection: Connection, job: Job, window: Window, metrics: Sequence[Metric]) -> int:
     """Insert the figures that differ from the newest ones, and return how many did."""
     statement = text(
-        "insert into metrics (job, model_version, window_start, window_end, name, column_name, value, n)"
-        " select :job, :version, :start, :end, :name, :column, :value, :n where not exists ("
-        " select from metrics_latest where job = :job and model_version = :version and window_start = :start"
-        " and window_end = :end and name = :name and column_name = :column and segment = ''"
+        "insert into metrics (job, model_version, role, window_start, window_end, name, column_name, value, n)"
+        " select :job, :version, :role, :start, :end, :name, :column, :value, :n where not exists ("
+        " select from metrics_latest where job = :job and model_version = :version and role = :role"
+        " and window_start = :start and window_end = :end and name = :name and column_name = :column and segment = ''"
         " and value is not distinct from cast(:value as double precision) and n = :n)"
     )
     changed = 0
     for metric in metrics:
-        values = {"version": metric.model_version, "name": metric.name, "column": metric.column}
+        values: dict[str, Any] = {
+            "version": metric.model_version,
+            "role": metric.role,
+            "name": metric.name,
+            "column": metric.column,
+        }
         values |= {"value": metric.value, "n": metric.n, "job": job.name}
         changed += connection.execute(statement, {**values, "start": window.start, "end": window.end}).rowcount
     return changed

@@ -6,11 +6,13 @@ Pure: from what the ledger and the prediction table say to rows for `plantao.met
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from plantao.ledger import Role
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Metric:
     value: float | None
     n: int
     column: str = ""
+    role: Role = "champion"
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class Scored:
 
 
 def summarise(
-    scored: Sequence[Scored], rejected: int, profiles: Sequence[tuple[int, Mapping[str, Any]]]
+    scored: Sequence[Scored],
+    rejected: int | None,
+    profiles: Sequence[tuple[int, Mapping[str, Any]]],
+    role: Role = "champion",
 ) -> list[Metric]:
-    """Return the metrics of a window.
+    """Return the metrics of a window, for the versions in one role.
 
-    `scored` has one entry per version; `rejected` counts the open rejects of the window; `profiles` are those of the
-    window's runs, each with its version.
+    `scored` has one entry per version; `rejected` counts the open rejects of the window, where there can be any;
+    `profiles` are those of the window's runs, each with its version.
     """
     metrics = []
     for part in scored:
@@ -57,7 +63,7 @@ def summarise(
         for column, count in missing.items():
             metrics.append(Metric(version, "null_share", count / rows if rows else None, rows, column))
     newest = max((m.model_version for m in metrics), default=None)
-    if newest is not None:
+    if newest is not None and rejected is not None:
         total = rejected + sum(part.rows for part in scored)
         metrics.append(Metric(newest, "rejected_share", rejected / total if total else None, total))
-    return metrics
+    return [replace(metric, role=role) for metric in metrics]

@@ -77,6 +77,12 @@ class BatchScorer:
     """Keys to leave out, where the source's own query could not."""
     duplicates: pa.Table | None = None
     """Keys that more than one owed row has."""
+    places: Sequence[int] | None = None
+    """Which columns f0… are this model's features, in the order of its contract; None means all of them."""
+
+    def _features(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        places = range(len(self.manifest.contract.columns)) if self.places is None else self.places
+        return [batch.column(f"f{i}") for i in places]
 
     def score(self, batch: pa.RecordBatch, watch: Stopwatch) -> BatchResult:
         """Validate and score one batch."""
@@ -84,21 +90,21 @@ class BatchScorer:
             if self.predicted is not None:
                 batch = _only(batch, ~_is_among(batch, self.predicted))
             key_arrays = [batch.column(name) for name in keys.key_names(batch)]
-            features = [batch.column(f"f{i}") for i in range(len(self.manifest.contract.columns))]
+            features = self._features(batch)
             duplicates = _is_among(batch, self.duplicates) if self.duplicates is not None else None
             rules = self.job.validation.columns
             verdict = judge(key_arrays, features, self.manifest.contract, rules, duplicates)
             rejected = [self._rejected(batch, reject) for reject in verdict.rejects]
             accepted = _only(batch, verdict.accepted)
         with watch.step("score"):
-            features = [accepted.column(f"f{i}") for i in range(len(features))]
+            features = self._features(accepted)
             raw, failed = predict(self.model, to_frame(features, self.manifest.contract), self.manifest.output)
             if failed:
                 rejected += [self._rejected(accepted, reject) for reject in failed]
                 answered = np.ones(len(accepted), dtype=bool)
                 answered[[reject.row for reject in failed]] = False
                 raw, accepted = raw[answered], _only(accepted, answered)
-                features = [accepted.column(f"f{i}") for i in range(len(features))]
+                features = self._features(accepted)
             key_arrays = [accepted.column(name) for name in keys.key_names(accepted)]
             scored = ScoredBatch(
                 keys=key_arrays,
@@ -116,7 +122,8 @@ class BatchScorer:
 
         row = None
         if self.job.validation.keep_rejected_rows:
-            row = {c.name: _plain(value(f"f{i}")) for i, c in enumerate(self.manifest.contract.columns)}
+            features = zip(self.manifest.contract.columns, self._features(batch), strict=True)
+            row = {column.name: _plain(array[reject.row].as_py()) for column, array in features}
         return RejectedRow(
             key={name: _plain(value(f"k{i}")) for i, name in enumerate(self.job.extract.key)},
             source_timestamp=value("t"),

@@ -19,7 +19,7 @@ from plantao.score import manifest as manifests
 from plantao.score.predict import arrow_type, probabilities, to_frame
 
 if TYPE_CHECKING:
-    from plantao.score.manifest import Manifest
+    from plantao.score.manifest import Golden, Manifest
 
 NOTHING_WRITTEN = "No row was read and nothing was written"
 
@@ -75,16 +75,24 @@ def unpickle(content: bytes, manifest: Manifest) -> Any:
         raise ModelUnreadable(message, advice, "score") from error
 
 
-def verify_golden_rows(model: Any, manifest: Manifest) -> None:
-    """Raise GoldenRowsDiffer unless the model answers the golden rows as it did at registration."""
-    golden = manifest.golden
+def ask_golden_rows(model: Any, manifest: Manifest, golden: Golden) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the model's raw answers for golden rows, its own or another version's, rows by classes.
+
+    Raises KeyError when the rows lack a column of the model, and whatever the model raises.
+    """
     columns = [
         pa.array([_from_json(row[column.name], column.kind) for row in golden.rows], arrow_type(column))
         for column in manifest.contract.columns
     ]
+    return probabilities(model, to_frame(columns, manifest.contract), manifest.output)
+
+
+def verify_golden_rows(model: Any, manifest: Manifest) -> None:
+    """Raise GoldenRowsDiffer unless the model answers the golden rows as it did at registration."""
+    golden = manifest.golden
     advice = "compare the environments (plantao check), or register the model again on this kind of machine"
     try:
-        found = probabilities(model, to_frame(columns, manifest.contract), manifest.output)
+        found = ask_golden_rows(model, manifest, golden)
     except Exception as error:
         message = f"model {manifest.name} raised {type(error).__name__} on its golden rows: {error}. {NOTHING_WRITTEN}."
         raise GoldenRowsDiffer(message, advice, "score") from error

@@ -11,11 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 
-from plantao import database
-from plantao.job import Job
-from plantao.job_file import read_folder
-from plantao.place import DEFAULT_CONNECTION
-from plantao.schema.migrate import require_current
 from plantao.score import model_store, registry
 from plantao.score.registration import describe
 
@@ -36,13 +31,6 @@ class Entry:
     became_champion: bool
 
 
-def connections_of(model: str, place: Place) -> list[str]:
-    """Return the connections whose databases must know a model: those that the jobs using it write to."""
-    jobs = [job for job in read_folder(place.settings.jobs).values() if isinstance(job, Job)]
-    used = {job.load.connection for job in jobs if job.score.model == model}
-    return sorted(used) or [DEFAULT_CONNECTION]
-
-
 def register(  # noqa: PLR0913 - what a registration is asked
     content: bytes,
     frame: pd.DataFrame,
@@ -60,10 +48,10 @@ def register(  # noqa: PLR0913 - what a registration is asked
     """
     model = joblib.load(io.BytesIO(content))
     who = getpass.getuser()
-    chosen = list(connections or connections_of(name, place))
+    chosen = list(connections or registry.databases_of(name, place))
     taken: list[int] = []
     for connection in chosen:
-        with _session(connection, place) as session:
+        with registry.session(connection, place) as session:
             taken += [row["version"] for row in registry.versions(session, name)]
     manifest = describe(
         model,
@@ -87,19 +75,6 @@ def enter(manifest: Manifest, place: Place, connections: Sequence[str]) -> list[
     uri = str(model_store.folder_of(place.settings.model_store) / manifest.model / str(manifest.version))
     entries = []
     for connection in connections:
-        with _session(connection, place) as session:
+        with registry.session(connection, place) as session:
             entries.append(Entry(connection, registry.register(session, manifest, uri, getpass.getuser())))
     return entries
-
-
-def _session(connection: str, place: Place) -> Any:
-    import contextlib
-
-    @contextlib.contextmanager
-    def opened() -> Any:
-        address = place.address(connection)
-        with database.session(address, place.settings.schema, "plantao/models") as session:
-            require_current(session, place.settings.schema, str(address))
-            yield session
-
-    return opened()

@@ -1,0 +1,1 @@
+"""Alert: tell whoever is on duty, once, and never fall silent."""
