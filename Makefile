@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test crash-test celery-test check fix bench lock clean
+.PHONY: help demo up down test crash-test celery-test check fix bench bench-parts bench-scale lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ fix: .venv/test ## Format, and mend what the linter can mend
 
 bench: .venv/demo ## Rows per second: a whole run, each stage alone, and the usual way
 	@$(BIN)/python tests/bench/bench.py $(BENCH)
+
+bench-parts: .venv/demo ## What a window in parts costs, and what follows for many workers
+	@$(BIN)/python tests/bench/parts.py $(BENCH)
+
+bench-scale: .venv/demo ## What ten million rows cost: memory, runs again, reconciliation; and what small jobs cost
+	@$(BIN)/python tests/bench/scale.py $(BENCH)
 
 lock: .venv/test ## Renew requirements.txt and tests/requirements.txt from pyproject.toml
 	@$(call compile,,requirements.txt,tests/requirements.txt)

@@ -85,25 +85,29 @@ class Attempt:
         """Walk the steps and return what was done. Raises a PlantaoError; then the caller rolls back."""
         with self.watch.step("score"):
             version = self._verified_version()
-            manifest = version.manifest
-        with contextlib.ExitStack() as stack:
-            opened = self._open(stack, manifest)
-            with self.watch.step("extract"):
-                self._open_challengers(opened)
-                statement = self._statement(opened, manifest)
-                self.moment = str(opened.snapshot.value("select pg_current_snapshot()::text"))
-            close = stack.pop_all().close  # from here on the thread that reads closes the snapshot
-        profile = Profile(manifest.contract)
+        profile = Profile(version.manifest.contract)
         try:
-            self._stream(read.read(opened.snapshot, close, statement), opened, version, profile)
-            counts = self._publish(opened, profile)
+            self._start_challengers()
+            counts = self._walk(version, profile)
         except BaseException as error:
             if self.load is not None:
                 self.load.abandon()
             self.beside.abandon(error)
             raise
         self.beside.publish(self.moment)
-        return self._report(manifest, counts, profile)
+        return self._report(version.manifest, counts, profile)
+
+    def _walk(self, version: Verified, profile: Profile) -> ledger.Counts:
+        """Open the source, score what is owed, and publish it."""
+        with contextlib.ExitStack() as stack:
+            opened = self._open(stack, version.manifest)
+            with self.watch.step("extract"):
+                self.beside.open(opened.source, opened.extraction)
+                statement = self._statement(opened, version.manifest)
+                self.moment = str(opened.snapshot.value("select pg_current_snapshot()::text"))
+            close = stack.pop_all().close  # from here on the thread that reads closes the snapshot
+        self._stream(read.read(opened.snapshot, close, statement), opened, version, profile)
+        return self._publish(opened, profile)
 
     def _open(self, stack: contextlib.ExitStack, manifest: Manifest) -> Opened:
         """Open the source at one moment and decide what is owed; `stack` closes it."""
@@ -141,13 +145,12 @@ class Attempt:
             raise SourceChanged(message, advice, "validate")
         return replace(source, keys=self.keys, version=None if self.role == "champion" else manifest.version)
 
-    def _open_challengers(self, opened: Opened) -> None:
+    def _start_challengers(self) -> None:
         """Let the challengers in, which score the same rows; a dry run, a part and a challenger's own run have none."""
         from plantao.score import registry
 
         if self.run_id is not None and self.role == "champion" and self.keys is None:
-            names = registry.challengers(self.connection, self.job.score.model)
-            self.beside.open(names, opened.source, opened.extraction)
+            self.beside.start(registry.challengers(self.connection, self.job.score.model))
 
     def _is_there(self, table: PredictionTable) -> bool:
         """Make sure the prediction table can take the rows; a dry run only looks whether there is one."""

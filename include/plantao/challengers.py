@@ -53,9 +53,13 @@ class Challengers:
         """The contracts of those that are in, in order."""
         return [challenger.version.manifest.contract for challenger in self._running]
 
-    def open(self, versions: Sequence[Registered], source: Source, extraction: Extraction) -> None:
-        """Let each of them in that passes the gate and fits the source."""
+    def start(self, versions: Sequence[Registered]) -> None:
+        """Start an attempt of each, and put it through the gate; the source is not open yet."""
         self._running = [_Challenger(self._request, self._place, version) for version in versions]
+        self._each(lambda challenger: challenger.start())
+
+    def open(self, source: Source, extraction: Extraction) -> None:
+        """Keep those that fit the source, and open a load for each."""
         self._each(lambda challenger: challenger.open(source, extraction))
 
     def find(self, places: Sequence[Sequence[int]]) -> None:
@@ -103,10 +107,8 @@ class _Challenger:
         self.rejected: list[RejectedRow] = []
         self._session = contextlib.ExitStack()
 
-    def open(self, source: Source, extraction: Extraction) -> None:
-        """Start an attempt, pass the gate, and open a load."""
-        from plantao.score.batch import BatchScorer
-
+    def start(self) -> None:
+        """Start an attempt, and pass the gate."""
         job, number = self.job, self.registered.version
         session = ledger.session(job, self.place, f"plantao/{job.name}/{self.registered.name}")
         self.connection = self._session.enter_context(session)
@@ -114,7 +116,13 @@ class _Challenger:
         self.run_id = ledger.start(self.connection, job, self.request.window, number, origin, role="challenger")
         with self.watch.step("score"):
             self.version = gate.verified(self.registered, self.place.settings)
-        manifest = self.version.manifest
+
+    def open(self, source: Source, extraction: Extraction) -> None:
+        """Fit the source, and open a load."""
+        from plantao.score.batch import BatchScorer
+
+        job, manifest = self.job, self.version.manifest
+        assert self.run_id is not None
         # A rule on a column that only the champion reads is none of this version's business.
         rules = {name: rule for name, rule in job.validation.columns.items() if manifest.contract.column(name)}
         self.job = job.model_copy(update={"validation": job.validation.model_copy(update={"columns": rules})})
@@ -124,7 +132,7 @@ class _Challenger:
         self.table = prediction_table(self.job, source.key_types, manifest.output, shadow=True)
         write.ensure_table(self.connection, self.table)
         again = job.extract.on_change == "rescore"
-        self.load = write.Load(self.connection, self.table, manifest.output, self.run_id, number, again)
+        self.load = write.Load(self.connection, self.table, manifest.output, self.run_id, manifest.version, again)
         self.scorer = BatchScorer(self.job, manifest, self.version.model, extraction.predicted, extraction.duplicates)
         self.profile = Profile(manifest.contract)
 

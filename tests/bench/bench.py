@@ -28,7 +28,9 @@ from ground import FEATURES, MODELS, cores, fill, ground, machine, prepare_model
 
 NAMES = {
     "ours": "a whole run",
-    "copy": "  plain COPY to nowhere",
+    "challenged": "  with a challenger",
+    "copy": "  COPY to nowhere",
+    "copy_binary": "  the same, binary",
     "extract": "  extract alone",
     "score": "  score alone",
     "load": "  load alone",
@@ -114,9 +116,13 @@ def ratios(middle: dict[str, dict], rows: int) -> list[str]:
         for way in ("usual", "spark")
         if way in middle
     ]
-    if "copy" in middle:
-        ratio = ours["source_seconds"] / middle["copy"]["seconds"]
-        lines.append(f"it holds the source open {ratio:.2f} times as long as a plain COPY")
+    if "challenged" in middle:
+        alone, together = ours["seconds"], middle["challenged"]["seconds"]
+        lines.append(f"with a challenger of equal cost it takes {together / alone:.2f} times as long")
+    for way, form in (("copy", "text"), ("copy_binary", "binary")):
+        if way in middle:
+            ratio = ours["source_seconds"] / middle[way]["seconds"]
+            lines.append(f"it holds the source open {ratio:.2f} times as long as a COPY, {form}")
     return lines
 
 

@@ -106,18 +106,9 @@ def fill(rows: int) -> None:
 
 def prepare_models(folder: Path) -> None:
     """Train and register the two pipelines on 30,000 of the rows."""
-    import io
-
-    import joblib
     import numpy as np
-    from sklearn.compose import make_column_transformer
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-    from plantao import database, place
+    from plantao import database, place, promotion
     from plantao.extract.read import read_frame
     from plantao.schema.migrate import upgrade
     from plantao.score.register import register
@@ -128,22 +119,56 @@ def prepare_models(folder: Path) -> None:
         upgrade(session, here.settings.schema)
         frame = read_frame(snapshot, session, f"select {', '.join(FEATURES)} from public.rows order by id limit 30000")
     label = (frame["f0"] + 0.5 * frame["f1"] + (frame["t0"] == "value 1") + np.sin(frame["i0"]) > 0.5).rename("label")
+    for name, make in (("linear", linear), ("tree", tree)):
+        (folder / "include" / "jobs" / f"{name}.toml").write_text(JOB.format(model=name))
+        fitted = bytes_of(make(FEATURES).fit(frame[FEATURES], label))
+        register(fitted, frame, here, name=name)
+        # The same model with a challenger of its kind that reads one column less.
+        pair = f"{name}_pair"
+        (folder / "include" / "jobs" / f"{pair}.toml").write_text(JOB.format(model=pair))
+        register(fitted, frame, here, name=pair)
+        fewer = [feature for feature in FEATURES if feature != "f1"]
+        register(bytes_of(make(fewer).fit(frame[fewer], label)), frame, here, name=pair)
+        promotion.mark(pair, 2, "the bench", here, "challenger")
+
+
+def bytes_of(model) -> bytes:
+    """Return a model as a joblib file."""
+    import io
+
+    import joblib
+
+    content = io.BytesIO()
+    joblib.dump(model, content)
+    return content.getvalue()
+
+
+def linear(features):
+    """Return the logistic regression, encoding inside."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     encode = OneHotEncoder(handle_unknown="ignore")
+    columns = [name for name in features if name not in TEXTS]
+    return make_pipeline(make_column_transformer((numbers, columns), (encode, TEXTS)), LogisticRegression(max_iter=200))
+
+
+def tree(features):
+    """Return the boosted trees, encoding inside."""
+    del features
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    pipelines = {
-        "linear": make_pipeline(
-            make_column_transformer((numbers, [*FLOATS, *INTEGERS]), (encode, TEXTS)), LogisticRegression(max_iter=200)
-        ),
-        "tree": make_pipeline(
-            make_column_transformer((codes, TEXTS), remainder="passthrough"), HistGradientBoostingClassifier()
-        ),
-    }
-    for name, pipeline in pipelines.items():
-        (folder / "include" / "jobs" / f"{name}.toml").write_text(JOB.format(model=name))
-        content = io.BytesIO()
-        joblib.dump(pipeline.fit(frame[FEATURES], label), content)
-        register(content.getvalue(), frame, here, name=name)
+    return make_pipeline(
+        make_column_transformer((codes, TEXTS), remainder="passthrough"), HistGradientBoostingClassifier()
+    )
 
 
 def sql(statement: str, stream=None, at: str = "client_db") -> list[tuple]:
@@ -179,6 +204,14 @@ def cpu_seconds() -> float:
     """Return the CPU seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has held, in megabytes; what its parent held does not count."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError
 
 
 def server_cpu_seconds() -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import resource
 import time
 from contextlib import contextmanager
 
-from ground import FEATURES, cpu_seconds, server_cpu_seconds, sql, window
+from ground import FEATURES, cpu_seconds, peak_memory, server_cpu_seconds, sql, window
 
 
 def measure(way: str, model: str) -> None:
@@ -29,9 +28,14 @@ def measure(way: str, model: str) -> None:
             "seconds": time.perf_counter() - began,
             "cpu": cpu_seconds() - before,
             "server_cpu": server_cpu_seconds() - server_before,
-            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "memory": peak_memory(),
         }
     print(json.dumps(figures | (more or {})))
+
+
+def challenged(here, model):
+    """Return a whole run with a challenger of equal cost that reads other columns."""
+    return ours(here, f"{model}_pair")
 
 
 def ours(here, model):
@@ -75,11 +79,16 @@ def held_open():
         database.open_snapshot = original
 
 
-def copy(here, model):
+def copy(here, model, form=""):
     """Return a plain COPY of the same rows, thrown away as they come."""
     source, manifest = source_and_manifest(here, model)
-    statement = f"copy ({select(here, source, manifest)}) to stdout (format binary)"
+    statement = f"copy ({select(here, source, manifest)}) to stdout {form}"
     return lambda: sql(statement, Nowhere())
+
+
+def copy_binary(here, model):
+    """Return the same in PostgreSQL's own binary form, which costs the server less."""
+    return copy(here, model, "(format binary)")
 
 
 class Nowhere(io.RawIOBase):
@@ -192,7 +201,7 @@ def spark(here, model):
 
 def empty(model) -> None:
     """Forget what was scored."""
-    sql(f"drop table if exists predictions.{model}, predictions.{model}_history")
+    sql(f"drop table if exists predictions.{model}, predictions.{model}_history, predictions.{model}_shadow")
     sql("checkpoint")
 
 
@@ -253,4 +262,14 @@ def usual_query() -> str:
     return f"select id, at, {', '.join(FEATURES)} from public.rows where at >= '2013-04-01Z' and at < '2013-04-02Z'"
 
 
-WAYS = {"ours": ours, "copy": copy, "extract": extract, "score": score, "load": load, "usual": usual, "spark": spark}
+WAYS = {
+    "ours": ours,
+    "challenged": challenged,
+    "copy": copy,
+    "copy_binary": copy_binary,
+    "extract": extract,
+    "score": score,
+    "load": load,
+    "usual": usual,
+    "spark": spark,
+}

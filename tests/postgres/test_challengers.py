@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from plantao import promotion
-from plantao.errors import TargetRefused
+from plantao.errors import SourceRefused, TargetRefused
 from plantao.measure.history import measure_window
 from world import JOB, day, training_frame
 
@@ -128,6 +128,16 @@ def test_when_the_champion_fails_its_challengers_wait_for_the_next_try(world, jo
     assert len(world.results(SHADOW)) == 40
 
 
+def test_when_the_source_cannot_be_opened_no_attempt_stays_behind(world, job):
+    challenge(world, world.register(frame=training_frame(seed=1)).version)
+    world.sql("alter table readings rename to elsewhere")
+    with pytest.raises(SourceRefused):
+        world.score(job, day(1))
+    assert world.attempts("role, status") == [("champion", "failed"), ("challenger", "failed")]
+    mine = "select count(*) from pg_stat_activity where application_name like 'plantao/bad_reading%'"
+    assert world.results(mine) == [(0,)]
+
+
 def test_a_repeated_run_doubles_nothing(world, job):
     challenge(world, world.register(frame=training_frame(seed=1)).version)
     world.score(job, day(1))
@@ -151,10 +161,10 @@ def test_edited_rows_replace_the_challengers_answer(world):
     job = world.ready(text)
     challenge(world, world.register(frame=training_frame(seed=1)).version)
     world.score(job, day(1))
-    before = dict((row[0], row[2]) for row in world.results(SHADOW))
+    before = {row[0]: row[2] for row in world.results(SHADOW)}
     world.sql("update readings set x = x + 5, edited_at = '2013-04-02 12:00Z' where id = 1000")
     world.score(job, day(2))
-    after = dict((row[0], row[2]) for row in world.results(SHADOW))
+    after = {row[0]: row[2] for row in world.results(SHADOW)}
     assert len(after) == 40
     assert after[1000] > before[1000]
     assert {key: after[key] for key in before if key != 1000} == {k: v for k, v in before.items() if k != 1000}

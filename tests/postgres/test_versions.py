@@ -143,9 +143,7 @@ def test_every_reason_comes_at_once_and_force_is_recorded_and_alerted(world, job
         promotion.promote("bad_reading", other, "new sensor", world.place)
     answer = promotion.promote("bad_reading", other, "new sensor", world.place, force=True)
     assert "column 'pressure' is missing" in answer.reasons[0]
-    (event,) = world.results(
-        "select forced, why, findings->>0 from plantao.model_events where event = 'promoted'"
-    )
+    (event,) = world.results("select forced, why, findings->>0 from plantao.model_events where event = 'promoted'")
     assert event[:2] == (True, "new sensor")
     assert "column 'pressure' is missing" in event[2]
     (alert,) = world.results("select kind, message, next_step, sent_at from plantao.alerts")
