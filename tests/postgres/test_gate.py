@@ -132,7 +132,7 @@ def test_a_model_that_cannot_be_loaded_here_names_what_is_missing(world):
     changed = manifest.model_copy(update={"version": 2, "sha256": hashlib.sha256(broken).hexdigest()})
     model_store.write_version(world.place.settings.model_store, changed, broken)
     with database.session(world.address("client_db"), "plantao") as session:
-        registry.register(session, changed, "here", "test")
+        registry.register(session, changed, "here", registry.Decision("test", "test"))
     with pytest.raises(ModelUnreadable, match=r"No module named 'sklearn\.pipedrem'"):
         world.score(world.job(), day(1), model_version=2)
 

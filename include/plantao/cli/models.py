@@ -40,6 +40,7 @@ def register(
     version: Annotated[
         int | None, typer.Option(help="Without PATH: enter a version of the store into databases that lack it.")
     ] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, for those who ask later.")] = "registered",
     json_: show.JsonOption = False,
 ) -> None:
     """Register a model as its next version. The first version becomes champion."""
@@ -52,7 +53,7 @@ def register(
             message = "nothing to register: give PATH, or --version of one that is in the store."
             raise UsageError(message)
         manifest = model_store.read_manifest(here.settings.model_store, name, version)
-        entries = registering.enter(manifest, here, connection or registry.databases_of(name, here))
+        entries = registering.enter(manifest, here, connection or registry.databases_of(name, here), why)
     else:
         if version is not None:
             message = "--version goes without PATH; a new file gets the next number by itself."
@@ -65,6 +66,7 @@ def register(
             positive=positive,
             metrics=_metrics(metrics),
             connections=connection,
+            why=why,
         )
     if json_:
         show.as_json({**manifest.model_dump(mode="json"), "databases": [vars(entry) for entry in entries]})

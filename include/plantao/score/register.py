@@ -41,6 +41,7 @@ def register(  # noqa: PLR0913 - what a registration is asked
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
     connections: Sequence[str] | None = None,
+    why: str = "registered",
 ) -> tuple[Manifest, list[Entry]]:
     """Register the model in `content` (a joblib file) as the next version of `name`.
 
@@ -67,14 +68,15 @@ def register(  # noqa: PLR0913 - what a registration is asked
         training=training,
     )
     model_store.write_version(place.settings.model_store, manifest, content)
-    return manifest, enter(manifest, place, chosen)
+    return manifest, enter(manifest, place, chosen, why)
 
 
-def enter(manifest: Manifest, place: Place, connections: Sequence[str]) -> list[Entry]:
+def enter(manifest: Manifest, place: Place, connections: Sequence[str], why: str = "registered") -> list[Entry]:
     """Enter a version that is in the store into the databases of `connections`."""
     uri = str(model_store.folder_of(place.settings.model_store) / manifest.model / str(manifest.version))
     entries = []
     for connection in connections:
         with registry.session(connection, place) as session:
-            entries.append(Entry(connection, registry.register(session, manifest, uri, getpass.getuser())))
+            decision = registry.Decision(getpass.getuser(), why)
+            entries.append(Entry(connection, registry.register(session, manifest, uri, decision)))
     return entries

@@ -82,7 +82,7 @@ def session(connection: str, place: Place) -> Iterator[Connection]:
         yield opened
 
 
-def register(connection: Connection, manifest: Manifest, uri: str, who: str) -> bool:
+def register(connection: Connection, manifest: Manifest, uri: str, decision: Decision) -> bool:
     """Enter a version; the first of a model becomes champion. Returns whether it did.
 
     Raises UsageError when the version is registered with another hash.
@@ -117,8 +117,8 @@ def register(connection: Connection, manifest: Manifest, uri: str, who: str) -> 
             message = f"model {manifest.name} is registered already, with another file; a version never changes."
             raise UsageError(message, "register without --version to get the next number")
         if is_new:
-            _write_event(connection, manifest.model, manifest.version, "registered", Decision(who, "registered"))
-        return connection.execute(first, {**values, "who": who}).first() is not None
+            _write_event(connection, manifest.model, manifest.version, "registered", decision)
+        return connection.execute(first, {**values, "who": decision.who}).first() is not None
 
 
 @contextmanager
