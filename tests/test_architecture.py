@@ -20,6 +20,7 @@ STEPS = ("extract", "validate", "score", "load", "measure", "alert")
 
 # Who may touch the world, and how. Everything that is not listed is pure: values in, values out.
 DRIVER = {"database.py", "embedded.py"}
+SLACK = "alert/slack.py"
 READS_AND_WRITES = {
     *(
         "__main__.py",
@@ -46,7 +47,7 @@ READS_AND_WRITES = {
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
     *("alert/outbox.py", "score/gate.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
-    *("load/write.py", "measure/history.py"),
+    *("load/write.py", "measure/history.py", "alert/slack.py"),
 }
 
 
@@ -91,6 +92,12 @@ def test_only_one_module_knows_the_drivers(module):
     drivers = {name for name in imports(module) if re.match(r"(psycopg2|adbc_driver\w*)(\.|$)", name)}
     allowed = {name for name in drivers if name.startswith(("psycopg2.sql", "psycopg2.errors"))}
     assert not drivers - allowed or name_of(module) in DRIVER
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_only_one_module_knows_slack(module):
+    # Otherwise a token is logged by somebody, or a message sent that nobody counts.
+    assert not [name for name in imports(module) if name.split(".")[0] == "slack_sdk"] or name_of(module) == SLACK
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if is_pure(m)], ids=name_of)
