@@ -20,12 +20,12 @@ STEPS = ("extract", "validate", "score", "load", "measure", "alert")
 
 # Who may touch the world, and how. Everything that is not listed is pure: values in, values out.
 DRIVER = {"database.py", "embedded.py"}
+SLACK = "alert/slack.py"
 READS_AND_WRITES = {
     *(
         "__main__.py",
         "attempt.py",
         "challengers.py",
-        "checks.py",
         "closing.py",
         "comparison.py",
         "difference.py",
@@ -43,10 +43,12 @@ READS_AND_WRITES = {
     ),
     *("address.py", "ledger.py", "database.py"),
     *("cli", "schema/migrate.py"),
+    *("checks/connection.py", "checks/environment.py", "checks/machine.py", "checks/of_job.py", "checks/page.py"),
+    *("checks/rights.py", "checks/sample.py"),
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
     *("alert/outbox.py", "score/gate.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
-    *("load/write.py", "measure/history.py"),
+    *("load/write.py", "measure/history.py", "alert/slack.py"),
 }
 
 
@@ -93,6 +95,12 @@ def test_only_one_module_knows_the_drivers(module):
     assert not drivers - allowed or name_of(module) in DRIVER
 
 
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_only_one_module_knows_slack(module):
+    # Otherwise a token is logged by somebody, or a message sent that nobody counts.
+    assert not [name for name in imports(module) if name.split(".")[0] == "slack_sdk"] or name_of(module) == SLACK
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if is_pure(m)], ids=name_of)
 def test_a_pure_module_neither_touches_the_world_nor_asks_the_time(module):
     # Otherwise the interesting cases can only be tested with a server, a clock and luck.
@@ -131,7 +139,7 @@ def test_steps_sections_and_folders_are_the_same_six_words():
     fields = [field.alias or name for name, field in Job.model_fields.items()]
     assert [name for name in fields if name in SECTIONS] == list(STEPS)
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders - {"cli", "schema"} <= set(STEPS)
+    assert folders - {"checks", "cli", "schema"} <= set(STEPS)
     assert [word for word in STEPS if word in (PACKAGE / "__init__.py").read_text()] == list(STEPS)
 
 

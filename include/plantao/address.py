@@ -55,7 +55,18 @@ class Address:
 def parse(name: str, text: str) -> Address:
     """Read an Airflow connection, a URI or JSON. Raises UsageError without ever repeating the text, a secret."""
     try:
-        return _from_json(name, text) if text.lstrip().startswith("{") else _from_uri(name, text)
+        found = fields(text)
+        if not re.fullmatch(r"postgres(ql)?(\+\w+)?", found.get("conn_type", "postgres")):
+            raise ValueError  # noqa: TRY301 - like everything else that is wrong with the text
+        return from_parts(
+            name,
+            host=found.get("host"),
+            port=found.get("port"),
+            database=found.get("schema"),
+            login=found.get("login"),
+            password=found.get("password"),
+            extra=found["extra"],
+        )
     except (ValueError, TypeError, AttributeError) as error:
         variable = f"AIRFLOW_CONN_{name.upper()}"
         message = f"the connection {name!r} cannot be read ({type(error).__name__})."
@@ -79,38 +90,23 @@ def from_parts(  # noqa: PLR0913 - the fields of an Airflow connection
     return Address(name, {**chosen, **{key: str(value) for key, value in parts.items() if value}})
 
 
-def _from_uri(name: str, text: str) -> Address:
+def fields(text: str) -> dict[str, Any]:
+    """Return the fields of an Airflow connection, a URI or JSON, under Airflow's own names; `extra` is a mapping."""
+    if text.lstrip().startswith("{"):
+        content = json.loads(text)
+        extra = content.get("extra") or {}
+        return {**content, "extra": json.loads(extra) if isinstance(extra, str) else extra}
     parts = urlsplit(text)
-    if not re.fullmatch(r"postgres(ql)?(\+\w+)?", parts.scheme):
-        raise ValueError
     extra = dict(parse_qsl(parts.query))
-    if "__extra__" in extra:
-        extra = json.loads(extra["__extra__"])
-    return from_parts(
-        name,
-        host=unquote(parts.hostname or ""),
-        port=parts.port,
-        database=unquote(parts.path.lstrip("/")),
-        login=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
-        extra=extra,
-    )
-
-
-def _from_json(name: str, text: str) -> Address:
-    content = json.loads(text)
-    if content.get("conn_type", "postgres") not in {"postgres", "postgresql"}:
-        raise ValueError
-    extra = content.get("extra") or {}
-    return from_parts(
-        name,
-        host=content.get("host"),
-        port=content.get("port"),
-        database=content.get("schema"),
-        login=content.get("login"),
-        password=content.get("password"),
-        extra=json.loads(extra) if isinstance(extra, str) else extra,
-    )
+    return {
+        "conn_type": parts.scheme,
+        "host": unquote(parts.hostname or ""),
+        "port": parts.port,
+        "schema": unquote(parts.path.lstrip("/")),
+        "login": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "extra": json.loads(extra["__extra__"]) if "__extra__" in extra else extra,
+    }
 
 
 def from_environment(name: str, environment: Mapping[str, str] | None = None) -> Address | None:

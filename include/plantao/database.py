@@ -25,6 +25,7 @@ import sqlalchemy.exc
 from psycopg2 import sql
 from sqlalchemy.pool import NullPool
 
+from plantao import sqlstate
 from plantao.errors import DatabaseUnavailable, PlantaoError
 
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ STATEMENT_SECONDS = 600
 LOCK_SECONDS = 30
 SOURCE_LOCK_SECONDS = 10
 IDLE_SECONDS = 300
-# SQLSTATE classes and codes after which the same call may succeed: connection, resources, operator intervention,
-# serialization and deadlock, lock not available, time-outs.
-PASSING = ("08", "53", "57P", "40", "55P03", "57014", "25P03", "25P04", "58")
 # The second is what SQLAlchemy says at the next statement after a session was lost.
 SQLALCHEMY_ERRORS = (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.PendingRollbackError)
 COPY_CHUNK = 1 << 16
@@ -58,7 +56,7 @@ def sqlstate_of(error: BaseException) -> str | None:
     """Return the five-letter code of a database error; psycopg2 loses it when the session itself was ended."""
     original = getattr(error, "orig", None) or error
     state = getattr(original, "pgcode", None) or getattr(original, "sqlstate", None)
-    return str(state) if state else None
+    return str(state) if state else sqlstate.of_login(str(original))
 
 
 def sentence_of(error: BaseException) -> str:
@@ -88,26 +86,17 @@ def raise_explained(error: Exception, step: str, refused: type[PlantaoError], do
     said = f"{sentence_of(error)} ({state or 'the session ended'}) while {doing}."
     if is_passing(error):
         raise DatabaseUnavailable(said, "nothing: it is retried", step) from error
-    advice = {
-        "42501": "grant the right that is named (plantao init --print-grants lists what is needed)",
-        "42P01": "create the table, or correct its name in the job file",
-        "42703": "correct the column in the job file, or ask the client what became of it",
-        "28P01": "correct the password of the connection",
-        "3D000": "correct the database name of the connection",
-    }
-    raise refused(said, advice.get(state or "", "read the server's message above"), step) from error
+    raise refused(said, sqlstate.cure(state), step) from error
 
 
 def is_passing(error: Exception) -> bool:
     """Tell whether the same call may succeed later."""
     state = sqlstate_of(error)
     if state is not None:
-        return state.startswith(PASSING)
+        return sqlstate.is_passing(state)
     if getattr(error, "connection_invalidated", False):
         return True
     original = getattr(error, "orig", None) or error
-    if isinstance(original, psycopg2.OperationalError):
-        return not re.search(r"password authentication failed|no password supplied|does not exist", str(original))
     return not isinstance(original, (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.IntegrityError))
 
 

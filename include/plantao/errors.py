@@ -17,6 +17,8 @@
     ├── ModelFailed           the model raised on rows that passed the contract
     ├── TooManyRejected       more rows set aside than the job allows
     ├── TargetRefused         the prediction table cannot take the rows
+    ├── AlertRefused          the place where alerts go refused us
+    ├── AlertUnavailable      TRANSIENT: the place where alerts go did not answer
     ├── WindowBusy            TRANSIENT: somebody else is scoring this window now
     └── Superseded            another attempt replaced this one; this one wrote nothing
 
@@ -127,6 +129,16 @@ class TooManyRejected(PlantaoError):
 
 class TargetRefused(PlantaoError):
     """The prediction table cannot take the rows. Its columns or the rights on it must be mended."""
+
+
+class AlertRefused(PlantaoError):
+    """The place where alerts go refused the token or the message. Somebody must mend the connection to it."""
+
+
+class AlertUnavailable(PlantaoError):
+    """The place where alerts go did not answer, or asked to be left alone. What waits is sent later."""
+
+    permanent = False
 
 
 class WindowBusy(PlantaoError):

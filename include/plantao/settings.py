@@ -9,6 +9,7 @@ and by nothing else:
     PLANTAO_SCHEMA       the schema of the ledger          (default: plantao)
     PLANTAO_THREADS      threads a model may use           (default: every core if OpenMP waits asleep, else half)
     OMP_WAIT_POLICY      how OpenMP's threads wait         (default: passive, which is asleep)
+    PLANTAO_AIRFLOW_URL  where Airflow's API answers, for `plantao check` (default: AIRFLOW__API__BASE_URL)
     AIRFLOW_CONN_NAME    the connection `name`, as Airflow spells it: a URI or JSON
 """
 
@@ -35,6 +36,7 @@ class Settings:
     model_store: str
     schema: str
     threads: int
+    airflow_url: str | None = None
 
     @property
     def state(self) -> Path:
@@ -77,6 +79,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         model_store=env.get("PLANTAO_MODEL_STORE", str(home / ".plantao" / "models")),
         schema=env.get("PLANTAO_SCHEMA", "plantao"),
         threads=_threads(env.get("PLANTAO_THREADS"), asleep=env.get("OMP_WAIT_POLICY", "").lower() == "passive"),
+        airflow_url=env.get("PLANTAO_AIRFLOW_URL") or env.get("AIRFLOW__API__BASE_URL"),
     )
 
 

@@ -134,40 +134,6 @@ def test_status_shows_what_is_owed_and_is_1_when_a_job_is_not_fine(plantao, job)
     assert plantao("status", "bad_reading")[0] == 0
 
 
-def test_check_is_one_page_that_says_ok_or_the_cure(plantao, world, job):
-    status, out, _ = plantao("check", "--json")
-    assert status == 0
-    assert [line["state"] for line in json.loads(out)] == ["OK"] * 4
-    world.sql("alter table readings rename y to y_new")
-    status, out, _ = plantao("check")
-    assert status == 1
-    assert "FAIL\tbad_reading: source\tcolumn 'y' is missing (there is 'y_new': was it renamed?)" in out
-    assert world.attempts() == []
-
-
-def test_check_finds_a_changed_model_file(plantao, world, job):
-    path = world.folder / "models" / "bad_reading" / "1" / "model.joblib"
-    path.write_bytes(path.read_bytes() + b"x")
-    status, out, _ = plantao("check")
-    assert status == 1
-    assert "is not the one that was registered" in out
-
-
-def test_check_names_a_database_that_does_not_answer(plantao, monkeypatch, job):
-    monkeypatch.setenv("AIRFLOW_CONN_CLIENT_DB", "postgres://someone:hunter2secret@127.0.0.1:1/nowhere")
-    status, out, err = plantao("check")
-    assert status == 1
-    assert "FAIL\tbad_reading: target" in out
-    assert "hunter2secret" not in out + err
-
-
-def test_check_tells_that_init_is_missing(plantao, world, job):
-    world.sql("drop schema plantao cascade")
-    status, out, _ = plantao("check")
-    assert status == 1
-    assert "run: plantao init" in out
-
-
 def test_init_creates_the_ledger_and_repeats_without_harm(plantao, world, job):
     world.sql("drop schema plantao cascade")
     assert "001_ledger.sql" in plantao("init")[1]

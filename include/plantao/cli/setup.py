@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path  # noqa: TC003 - Typer reads it
+from typing import Annotated, Any
 
 import typer
 
-from plantao import checks, database, place
+from plantao import database, place
+from plantao.checks import environment
+from plantao.checks.page import check as check_all
+from plantao.checks.parity import differences
 from plantao.cli import show
+from plantao.errors import UsageError
 from plantao.job import Job
 from plantao.job_file import read_folder
 from plantao.place import DEFAULT_CONNECTION
@@ -44,13 +50,55 @@ def init(
 
 def check(
     job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this job.")] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER_ENV_JSON", help="Ask nothing; show what differs from where `--json` wrote this."),
+    ] = None,
     json_: show.JsonOption = False,
 ) -> None:
-    """Answer "will it work here?": job files, databases, ledger, models, and the contract with the live source."""
-    lines = checks.check(place.from_environment(), job)
+    """Answer "will it work here?": every line is OK, WARN or FAIL with the cure. Nothing is written."""
+    here = place.from_environment()
+    if compare is not None:
+        if job is not None:
+            message = "--compare is about the whole environment; leave JOB out."
+            raise UsageError(message)
+        _compare(environment.describe(here), _saved(compare), json_=json_)
+        return
+    page = check_all(here, job)
     if json_:
-        show.as_json([vars(line) for line in lines])
+        show.as_json({"lines": [line.as_dict() for line in page.lines], "environment": environment.describe(here)})
     else:
-        show.table("Check", ("state", "of", "what", "cure"), [(s.state, s.of, s.what, s.cure or "-") for s in lines])
-    if any(line.state == "FAIL" for line in lines):
-        raise typer.Exit(2 if any(line.exit_status == 2 for line in lines) else 1)
+        columns = ("state", "of", "what", "cure")
+        lines = [line.as_dict() for line in page.lines]
+        show.table("Check", columns, [[line[column] or "-" for column in columns] for line in lines])
+    if page.exit_status:
+        raise typer.Exit(page.exit_status)
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """Read the environment out of what `plantao check --json` has printed elsewhere."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["environment"]
+        if isinstance(found, dict):
+            return found
+        reason = "its environment is no object"
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"it is not what `plantao check --json` prints ({type(error).__name__})"
+    message = f"{path} cannot be used: {reason}."
+    raise UsageError(message, "in the other environment: plantao check --json > other.json")
+
+
+def _compare(here: dict[str, Any], there: dict[str, Any], *, json_: bool) -> None:
+    found = differences(here, there)
+    if json_:
+        show.as_json([{**vars(difference), "expected": difference.expected} for difference in found])
+    elif found:
+        columns = ("what", "here", "there", "")
+        rows = [(d.what, d.here, d.there, "expected" if d.expected else "DIFFERS") for d in found]
+        show.table("Differences", columns, rows)
+    else:
+        typer.echo("no differences")
+    if not all(difference.expected for difference in found):
+        raise typer.Exit(1)

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from plantao.job import Job
 
 SCORER, READER = "plantao_scorer", "plantao_reader"
+# What a scorer does to the tables and views of the ledger; `plantao check` asks whether it may.
+LEDGER_RIGHTS = {
+    "select": ("schema_migrations", "status", "metrics_latest", "model_states"),
+    "select, insert": ("models", "model_events", "metrics", "alerts", "reconciliations"),
+    "select, insert, update": ("model_timeline", "runs", "parts", "rejected_rows", "jobs"),
+}
 
 
 def grants(jobs: Sequence[Job], schema: str) -> str:
@@ -27,14 +33,11 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
         ),
         "",
         f"grant usage on schema {ledger} to {SCORER}, {READER};",
-        f"grant select on {ledger}.schema_migrations, {ledger}.status, {ledger}.metrics_latest to {SCORER};",
-        f"grant select, insert on {ledger}.models, {ledger}.model_events, {ledger}.metrics to {SCORER};",
-        f"grant select, insert, update on {ledger}.model_timeline to {SCORER};",
-        f"grant select, insert on {ledger}.alerts to {SCORER};",
-        f"grant select on {ledger}.model_states to {SCORER}, {READER};",
-        f"grant select, insert on {ledger}.reconciliations to {SCORER};",
-        f"grant select, insert, update on {ledger}.runs, {ledger}.parts to {SCORER};",
-        f"grant select, insert, update on {ledger}.rejected_rows, {ledger}.jobs to {SCORER};",
+        *(
+            f"grant {rights} on {', '.join(f'{ledger}.{table}' for table in tables)} to {SCORER};"
+            for rights, tables in LEDGER_RIGHTS.items()
+        ),
+        f"grant select on {ledger}.model_states to {READER};",
         f"grant select on {ledger}.status, {ledger}.metrics_latest, {ledger}.model_timeline to {READER};",
         f"grant select on {ledger}.reconciliations to {READER};",
     ]

@@ -52,14 +52,21 @@ def upgrade(connection: Connection, schema: str) -> list[str]:
     return applied
 
 
-def require_current(connection: Connection, schema: str, where: str) -> None:
-    """Raise NotInitialised unless the ledger is there and has every migration this program knows."""
-    newest = migrations()[-1][0]
+def version(connection: Connection, schema: str, where: str) -> int | None:
+    """Return the number of the ledger's newest migration; None where there is no ledger."""
     with database.explained("", NotInitialised, f"looking for the ledger in {where}"), connection.begin():
         there = connection.execute(
             text("select to_regclass(quote_ident(:s) || '.schema_migrations') is not null"), {"s": schema}
         ).scalar()
-        number = connection.execute(text("select max(number) from schema_migrations")).scalar() if there else None
+        number: int | None = None
+        if there:
+            number = connection.execute(text("select max(number) from schema_migrations")).scalar()
+    return number
+
+
+def require_current(connection: Connection, schema: str, where: str) -> None:
+    """Raise NotInitialised unless the ledger is there and has every migration this program knows."""
+    number, newest = version(connection, schema, where), migrations()[-1][0]
     if number is None or number < newest:
         state = "has no ledger" if number is None else f"has an older ledger ({number} of {newest})"
         message = f"{where} {state}. Nothing was written."

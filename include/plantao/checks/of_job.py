@@ -1,0 +1,145 @@
+"""What one job needs: its model, its source, the right not to change that, a place for predictions, and sound rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg2.sql import SQL
+
+from plantao import database
+from plantao.checks import rights, sample
+from plantao.checks.answer import fail, ok, warn
+from plantao.checks.connection import session_at
+from plantao.errors import GoldenRowsDiffer, PlantaoError, SourceChanged, SourceRefused
+from plantao.extract import read
+from plantao.extract.source import missing_columns
+from plantao.load import write
+from plantao.load.table import mismatches, prediction_table
+from plantao.score import gate, model_store, registry
+from plantao.score.manifest import current_environment, environment_differences
+from plantao.validate.contract import differences
+from plantao.validate.source import source_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plantao.checks.answer import Answer, Page
+    from plantao.checks.connection import Reached
+    from plantao.extract.source import Source
+    from plantao.job import Job
+    from plantao.place import Place
+    from plantao.score.gate import Verified
+    from plantao.score.manifest import Manifest
+    from plantao.score.registry import Registered
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The versions that score a job's rows."""
+
+    champion: Verified
+    challengers: Sequence[Registered]
+
+
+def ask(page: Page, job: Job, place: Place, at_source: Reached, at_target: Reached) -> None:
+    """Ask about one job whatever its databases let one ask."""
+    versions = page.ask(f"{job.name}: model", lambda: _model(job, place)) if at_target.has_ledger else None
+    champion = None if versions is None else versions.champion
+    if champion is not None and (notes := _differences(champion.manifest)):
+        cure = "nothing, since the golden rows agree; the lock file of the training makes them the same"
+        page.add(f"{job.name}: environment", warn("; ".join(notes), cure))
+    source = page.ask(f"{job.name}: source", lambda: _source(job, place, champion)) if at_source.answers else None
+    if source is not None:
+        page.ask(f"{job.name}: source rights", lambda: (_source_rights(source, place), True))
+    for challenger in () if versions is None else versions.challengers:
+        page.add(f"{job.name}: challenger {challenger.version}", _challenger(challenger, place, source))
+    if at_target.answers:
+        page.ask(f"{job.name}: predictions", lambda: (_predictions(job, place, champion, source), True))
+    if champion is not None and source is not None:
+        page.ask(f"{job.name}: live data", lambda: (sample.look(place, champion, source), True))
+
+
+def _model(job: Job, place: Place) -> tuple[Answer, Versions]:
+    with session_at(job.load.connection, place, "looking for the champion") as session:
+        registered = registry.champion(session, job.score.model)
+        challengers = registry.challengers(session, job.score.model)
+    try:
+        champion = gate.verified(registered, place.settings)
+    except GoldenRowsDiffer as error:
+        manifest = model_store.read_manifest(place.settings.model_store, registered.model, registered.version)
+        if not (notes := _differences(manifest)):
+            raise
+        message = f"{error.what} What else differs: {'; '.join(notes)}."
+        cure = "install the lock file of the training, or register the model again on this kind of machine"
+        raise GoldenRowsDiffer(message, cure, error.step) from error
+    said = f"{registered.name}: hash, environment and {len(champion.manifest.golden.rows)} golden rows agree"
+    return ok(said), Versions(champion, challengers)
+
+
+def _differences(manifest: Manifest) -> list[str]:
+    """Return in what this environment differs from the training's without forbidding anything."""
+    return environment_differences(manifest.environment, current_environment())[1]
+
+
+def _challenger(registered: Registered, place: Place, source: Source | None) -> Answer:
+    """Ask about a version beside the champion: whatever becomes of it, the champion's rows are scored."""
+    cure = f"register it again, or: plantao models retire {registered.model} {registered.version} --why …"
+    try:
+        contract = gate.verified(registered, place.settings).manifest.contract
+    except PlantaoError as error:
+        return warn(error.what, f"{error.next_step}; or retire it" if error.next_step else cure)
+    if problems := [] if source is None else differences(contract, source.types):
+        return warn(f"the source is not what it was made for: {'; '.join(problems)}", cure)
+    return ok("scores beside the champion")
+
+
+def _source(job: Job, place: Place, version: Verified | None) -> tuple[Answer, Source]:
+    """Read no row of the source, in the very form in which a run reads rows."""
+    name = job.extract.connection
+    address = place.address(name)
+    with (
+        session_at(name, place, "quoting") as quoter,
+        database.explained("extract", SourceRefused, f"reading the source of job {job.name}"),
+        database.snapshot(address, "plantao/check") as snapshot,
+    ):
+        source = read.source_of(job, snapshot, quoter)
+        contract = None if version is None else version.manifest.contract
+        problems = (
+            missing_columns(job, source.types) if contract is None else source_problems(job, source.types, contract)
+        )
+        if problems:
+            advice = "ask the client what changed, correct the job file, or train a version on the new columns"
+            raise SourceChanged("; ".join(problems), advice, "validate")
+        rows = sample.select(source, contract, SQL("true"))
+        snapshot.table(database.quoted(quoter, SQL("{} limit 0").format(rows)))
+    said = f"key {', '.join(job.extract.key)}, timestamp {job.extract.timestamp}"
+    if contract is not None:
+        said = f"{len(contract.columns)} columns as the model was trained on, {said}"
+    return ok(said), source
+
+
+def _source_rights(source: Source, place: Place) -> Answer:
+    name = source.job.extract.connection
+    with session_at(name, place, "asking for the rights on the source") as session:
+        changes = rights.changes_to(session, source)
+    if changes:
+        cure = f"let AIRFLOW_CONN_{name.upper()} log in with no more rights than `plantao init --print-grants` prints"
+        return warn(f"the login may change the client's data: {'; '.join(changes)}", cure)
+    return ok("may be read and not changed")
+
+
+def _predictions(job: Job, place: Place, version: Verified | None, source: Source | None) -> Answer:
+    with session_at(job.load.connection, place, "asking for the rights on the predictions") as session:
+        if lacking := rights.lacking_at_target(session, job):
+            return fail(f"the login may not {', '.join(lacking)}", rights.cure(job.load.connection))
+        if version is None or source is None:
+            return ok(f"{job.load.table} may be written")
+        table = prediction_table(job, source.key_types, version.manifest.output)
+        found = write.find_table(session, table.schema, table.name)
+    if found is None:
+        return ok(f"{table.shown} will be made by the first run")
+    if problems := mismatches(table, found):
+        advice = "name another table in [load], or alter this one (its rows stay as they are)"
+        return fail(f"{table.shown} does not fit: {'; '.join(problems)}", advice)
+    return ok(f"{table.shown} fits and may be written")
