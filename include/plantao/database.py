@@ -47,6 +47,7 @@ IDLE_SECONDS = 300
 # SQLSTATE classes and codes after which the same call may succeed: connection, resources, operator intervention,
 # serialization and deadlock, lock not available, time-outs.
 PASSING = ("08", "53", "57P", "40", "55P03", "57014", "25P03", "25P04", "58")
+REFUSED = "authentication failed|no password supplied|does not exist|denied for database|no pg_hba|not permitted to log"
 # The second is what SQLAlchemy says at the next statement after a session was lost.
 SQLALCHEMY_ERRORS = (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.PendingRollbackError)
 COPY_CHUNK = 1 << 16
@@ -99,15 +100,15 @@ def raise_explained(error: Exception, step: str, refused: type[PlantaoError], do
 
 
 def is_passing(error: Exception) -> bool:
-    """Tell whether the same call may succeed later."""
+    """Tell whether the same call may succeed later; a refused login comes without a code, so its words decide."""
     state = sqlstate_of(error)
     if state is not None:
         return state.startswith(PASSING)
     if getattr(error, "connection_invalidated", False):
         return True
     original = getattr(error, "orig", None) or error
-    if isinstance(original, psycopg2.OperationalError):
-        return not re.search(r"password authentication failed|no password supplied|does not exist", str(original))
+    if re.search(REFUSED, str(original)):
+        return False
     return not isinstance(original, (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.IntegrityError))
 
 
