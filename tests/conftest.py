@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plantao import database, embedded
-from plantao.schema.migrate import upgrade
-from world import World
+from world import World, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from plantao import embedded
 
 
 ROOT = Path(__file__).parents[1]
@@ -37,14 +37,9 @@ def pytest_configure(config) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[embedded.Server]:
-    """The embedded PostgreSQL, with a template that has the ledger in it."""
-    state: Path = tmp_path_factory.mktemp("state")
-    found = embedded.Server(state)
-    embedded.start(found, databases=("template_client",))
-    with database.session(found.address("client_db", "template_client"), "plantao") as connection:
-        upgrade(connection, "plantao")
-    yield found
-    embedded.stop(found)
+    """The embedded PostgreSQL."""
+    with serving(tmp_path_factory.mktemp("state")) as found:
+        yield found
 
 
 @pytest.fixture

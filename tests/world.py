@@ -6,7 +6,7 @@ import contextlib
 import io
 import itertools
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from plantao import job_file, run
+from plantao import database, embedded, job_file, run
 from plantao.database import dsn
 from plantao.extract.window import Window
 from plantao.place import Place
 from plantao.request import Request
+from plantao.schema.grants import READER, SCORER, grants
+from plantao.schema.migrate import upgrade
 from plantao.score.register import register
 from plantao.settings import Settings
 
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from plantao import embedded
     from plantao.address import Address
     from plantao.job import Job
     from plantao.request import Report
     from plantao.score.manifest import Manifest
 
+# Who the product and the client's readers log in as: members of the roles that `plantao init --print-grants` prints.
+WORKER, ANALYST = "worker", "analyst"
 APRIL = datetime(2013, 4, 1, tzinfo=UTC)
 _numbers = itertools.count()
 
@@ -99,6 +102,19 @@ def regressor(frame: pd.DataFrame) -> Any:
     return make_pipeline(preparation(), LinearRegression()).fit(frame[["x", "y", "city"]], frame["amount"])
 
 
+@contextmanager
+def serving(state: Path) -> Iterator[embedded.Server]:
+    """Start a server, with a template for worlds that has the ledger in it."""
+    server = embedded.Server(state)
+    embedded.start(server, databases=("template_client",))
+    try:
+        with database.session(server.address("client_db", "template_client"), "plantao") as connection:
+            upgrade(connection, "plantao")
+        yield server
+    finally:
+        embedded.stop(server)
+
+
 def administer(server: embedded.Server, *statements: str) -> None:
     """Run statements that stand outside of any transaction."""
     with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
@@ -109,12 +125,18 @@ def administer(server: embedded.Server, *statements: str) -> None:
 
 @dataclass
 class World:
-    """The client's database, the job files and the model store of one test."""
+    """The client's database, the job files and the model store of one test.
+
+    The product logs in as a worker with the printed rights and no other; the test itself acts as the owner.
+    """
 
     server: embedded.Server
     folder: Path
     databases: dict[str, str]
     home_of_results: str
+    servers: dict[str, embedded.Server] = field(default_factory=dict)
+    """The hot standbys, by connection."""
+    jobs: dict[str, Job] = field(default_factory=dict)
     _open: list[Any] = field(default_factory=list)
 
     @classmethod
@@ -123,8 +145,16 @@ class World:
         """Make the databases, and remove them afterwards."""
         names = {name: f"test_{next(_numbers)}_{name}" for name in {"client_db", results}}
         (folder / "jobs").mkdir()
-        administer(server, *(f"create database {name} template template_client" for name in names.values()))
+        for name in names.values():
+            administer(server, f"create database {name} template template_client",
+                       f"revoke all on database {name} from public")  # fmt: skip
         world = cls(server, folder, names, results)
+        for name in names:
+            world.sql("revoke all on schema public from public", at=name)
+        world.grant()
+        for role, login in ((SCORER, WORKER), (READER, ANALYST)):
+            make = f"create role {login} login in role {role}"
+            administer(server, f"do $$ begin {make}; exception when duplicate_object then null; end $$")
         try:
             yield world
         finally:
@@ -144,20 +174,28 @@ class World:
         return {"PLANTAO_HOME": str(self.folder), "PLANTAO_JOBS": str(self.folder / "jobs"),
                 "PLANTAO_MODEL_STORE": str(self.folder / "models"), **urls}  # fmt: skip
 
+    def owner(self, name: str) -> Address:
+        """Return where and as whom the test itself acts."""
+        return self.servers.get(name, self.server).address(name, self.databases[name])
+
     def address(self, name: str) -> Address:
-        return self.server.address(name, self.databases[name])
+        """Return where and as whom the product works."""
+        owner = self.owner(name)
+        return replace(owner, parameters={**owner.parameters, "user": WORKER})
 
     # --- the client and the results ---------------------------------------------------------------------------------
 
     def connect(self, name: str = "client_db") -> Any:
         """Return a connection of the test's own, closed at its end."""
-        connection = psycopg2.connect(dsn(self.address(name), "tests"))
+        connection = psycopg2.connect(dsn(self.owner(name), "tests"))
         self._open.append(connection)
         return connection
 
-    def sql(self, statement: str, values: Any = None, at: str = "client_db") -> list[tuple[Any, ...]]:
+    def sql(
+        self, statement: str, values: Any = None, at: str = "client_db", user: str = embedded.USER
+    ) -> list[tuple[Any, ...]]:
         """Run a statement and commit; return its rows, if it has any."""
-        with contextlib.closing(psycopg2.connect(dsn(self.address(at), "tests"))) as connection:
+        with contextlib.closing(psycopg2.connect(dsn(self.owner(at), "tests"), user=user)) as connection:
             with connection, connection.cursor() as cursor:
                 cursor.execute("set time zone 'UTC'")
                 cursor.execute(statement, values)
@@ -183,7 +221,7 @@ class World:
             moment = day(number).start + timedelta(hours=24 * place / len(ids))
             rows.append((key, moment, *(float(v) if isinstance(v, float) else v for v in row.values())))
         names = ", ".join(["id", "at", "x", "y", "city", *others])
-        with contextlib.closing(psycopg2.connect(dsn(self.address("client_db"), "tests"))) as connection:
+        with contextlib.closing(psycopg2.connect(dsn(self.owner("client_db"), "tests"))) as connection:
             with connection, connection.cursor() as cursor:
                 execute_values(cursor, f"insert into public.readings ({names}) values %s", rows)
 
@@ -195,7 +233,20 @@ class World:
             text = text.replace("[load]", f'[load]\nconnection = "{self.home_of_results}"')
         path = self.folder / "jobs" / f"{name}.toml"
         path.write_text(text, encoding="utf-8")
-        return job_file.read_file(path)
+        self.jobs[name] = job_file.read_file(path)
+        self.grant()
+        return self.jobs[name]
+
+    def grant(self, schema: str = "plantao") -> None:
+        """Do as the owner what `plantao init --print-grants` prints; again, when a source was made anew."""
+        jobs = list(self.jobs.values())
+        ledgers = {self.home_of_results, *(job.load.connection for job in jobs)}
+        for connection, statements in grants(jobs, sorted(ledgers), schema).items():
+            self.sql(statements, at="client_db" if connection in self.servers else connection)  # a standby's primary
+        if any(job.query is not None for job in jobs):  # what is printed for a query, to be done by hand
+            self.sql(
+                f"grant usage on schema public to {SCORER}; grant select on all tables in schema public to {SCORER}"
+            )
 
     def register(self, model: Any = None, frame: pd.DataFrame | None = None, name: str = "bad_reading") -> Manifest:
         """Register a model, by default the classifier."""
@@ -216,8 +267,9 @@ class World:
         return self.job(text)
 
     def predictions(self, columns: str = "id, prediction, score, run_id") -> list[tuple[Any, ...]]:
-        """Return the prediction table, sorted."""
-        return self.results(f"select {columns} from predictions.bad_reading order by 1")
+        """Return the prediction table, sorted, as the client reads it."""
+        select = f"select {columns} from predictions.bad_reading order by 1"
+        return self.sql(select, at=self.home_of_results, user=ANALYST)
 
     def attempts(
         self, columns: str = "status, rows_read, rows_scored, rows_rejected, rows_already_scored"

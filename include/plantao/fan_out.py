@@ -201,6 +201,7 @@ class _PartLoad(write.Load):
         assert self.like is not None
         ledger_of_parts.hold(self.connection, self.run_id, self.part)
         database.execute(self.connection, tables.create_part(self.table, self.like))
+        write.hand_over(self.connection, self.table.schema, self.table.identifier)
 
 
 def _table_of(run_id: int, part: int) -> str:

@@ -38,10 +38,13 @@ Role = Literal["champion", "challenger"]
 LOST_THE_RACE = {"23P01", "23505", "40P01"}
 
 
-# The session that holds an attempt's own lock. PostgreSQL shows the two halves of a lock's number apart.
+# The session that holds an attempt's own lock, if it is ours to end; else the fence alone keeps it from writing.
+# PostgreSQL shows the two halves of a lock's number apart.
 END_SESSION_OF = text(
-    "select pg_terminate_backend(l.pid) from pg_locks as l, hashtextextended('plantao.run ' || :run, 0) as number"
-    " where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.pid <> pg_backend_pid()"
+    "select pg_terminate_backend(pid) from hashtextextended('plantao.run ' || :run, 0) as number, pg_locks as l"
+    " join pg_stat_activity as a using (pid)"
+    " where pg_has_role(a.usesysid, 'usage') and pid <> pg_backend_pid()"
+    " and l.locktype = 'advisory' and l.granted and l.objsubid = 1"
     " and l.database = (select oid from pg_database where datname = current_database())"
     " and l.classid::bigint = (number >> 32) & 4294967295 and l.objid::bigint = number & 4294967295"
 )

@@ -13,19 +13,15 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psutil
 import psycopg2
 import pytest
 
-from demo.stack import PARTS, Stack
+from demo.stack import PARTS
+from live_airflow import LiveAirflow, wait_for
 from plantao.database import dsn
-from plantao.settings import Settings
-from world import JOB, World, administer, day
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from world import JOB, day
 
 PARTED = JOB.replace("[load]", "parts = 6\n[load]").replace("[extract]", '[extract]\nreconcile = "never"')
 PER_DAY = 3_000
@@ -38,11 +34,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @dataclass(frozen=True)
-class CeleryStack(Stack):
+class CeleryStack(LiveAirflow):
     """Airflow with two Celery workers instead of the LocalExecutor."""
-
-    world: World
-    redis: Path
 
     @property
     def commands(self) -> dict[str, list[str]]:
@@ -51,14 +44,10 @@ class CeleryStack(Stack):
 
     @property
     def environment(self) -> dict[str, str]:
-        metadata = self.world.server.address("airflow", "celery_airflow").url().removeprefix("postgresql://")
         return {
             **super().environment,
-            **self.world.environment,
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{metadata}",
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{metadata}",
-            "AIRFLOW__CELERY__BROKER_URL": f"redis+socket://{self.redis}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{self.metadata}",
             # A task whose worker has vanished is noticed after seconds instead of minutes, and tried again at once.
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
@@ -82,33 +71,14 @@ def redis(tmp_path):
 
 @pytest.fixture
 def stack(server, tmp_path, redis):
-    administer(server, "create database celery_airflow")
-    (tmp_path / "world").mkdir()
-    with World.create(server, tmp_path / "world") as world:
-        world.ready(PARTED.replace("starts ", "ends = 2013-04-02\nstarts "), days=1, per_day=PER_DAY)
-        place = Settings(tmp_path, world.folder / "jobs", str(world.folder / "models"), "plantao", 1)
-        found = CeleryStack(place, world, redis)
-        try:
-            yield found
-        finally:
-            found.stop()
-            administer(server, "drop database celery_airflow with (force)")
-
-
-def wait_for(what, patience: float = 150):
-    """Return what `what` returns once that is something."""
-    until = time.monotonic() + patience
-    while time.monotonic() < until:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    msg = f"waited {patience:g} s in vain"
-    raise AssertionError(msg)
+    with CeleryStack.create(server, tmp_path, AIRFLOW__CELERY__BROKER_URL=f"redis+socket://{redis}") as found:
+        found.world.ready(PARTED.replace("starts ", "ends = 2013-04-02\nstarts "), days=1, per_day=PER_DAY)
+        yield found
 
 
 def test_a_killed_worker_costs_no_row_and_doubles_none(stack):
     world = stack.world
-    with contextlib.closing(psycopg2.connect(dsn(world.address("client_db"), "tests"))) as holder:
+    with contextlib.closing(psycopg2.connect(dsn(world.owner("client_db"), "tests"))) as holder:
         hold = f"plantao.load predictions.plantao_run_1_part_{HELD}"
         holder.cursor().execute("select pg_advisory_lock(hashtextextended(%s, 0))", (hold,))
         holder.commit()

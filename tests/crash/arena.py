@@ -29,13 +29,13 @@ import psycopg2
 
 from crash import victim
 from crash.victim import FINE, TRANSIENT, UNEXPECTED, Orders
-from plantao import database, embedded
 from plantao.extract.window import Window
-from plantao.schema.migrate import upgrade
-from world import APRIL, JOB, TABLE, World
+from world import APRIL, JOB, TABLE, WORKER, World, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from plantao import embedded
 
 ROWS_PER_WINDOW = 600
 PATIENCE = 60.0
@@ -217,7 +217,8 @@ class Arena:
     def naive_verdict(self, how: str, kills: int) -> Verdict:
         """Kill a naive writer and let it retry, as often as given, and compare in the same way."""
         table = f"naive_{how}"
-        self.world.sql(f"create table {table} (id bigint, at timestamptz, prediction boolean, score float8)")
+        self.world.sql(f"create table {table} (id bigint, at timestamptz, prediction boolean, score float8);"
+                       f" grant select, insert on {table} to {WORKER}")  # fmt: skip
         chosen = sorted(self.scored)[:kills]
         for window in chosen:
             self.finish(self.start(window, naive=how, point=self.random.randrange(20, 60)))
@@ -298,16 +299,9 @@ def rehearse(
 @contextlib.contextmanager
 def stage(folder: Path, windows: int, seed: int) -> Iterator[Arena]:
     """Set up a server of its own, which may crash, with a client and an arena on it."""
-    server = embedded.Server(folder / "state")
-    embedded.start(server, databases=("template_client",))
-    try:
-        with database.session(server.address("client_db", "template_client"), "plantao") as connection:
-            upgrade(connection, "plantao")
-        (folder / "world").mkdir()
-        with World.create(server, folder / "world") as world:
-            yield Arena(world, server, windows, seed)
-    finally:
-        embedded.stop(server)
+    (folder / "world").mkdir()
+    with serving(folder / "state") as server, World.create(server, folder / "world") as world:
+        yield Arena(world, server, windows, seed)
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plantao.errors import JobFileError, PlantaoError, SourceChanged, SourceRefused
+from plantao.errors import JobFileError, SourceChanged, SourceRefused
 from plantao.extract.window import BEGINNING, Window
 from plantao.reconcile import reconcile
 from world import APRIL, JOB, day
@@ -113,63 +113,3 @@ def test_a_key_named_like_a_name_inside_our_queries_does_no_harm(two_databases, 
     world.sql(f"insert into readings (\"{name}\", at, x, y, city) values (77, '2013-04-01', 0, 0, 'Porto')")
     assert world.score(job, day(1)).counts.scored == 1
     assert reconcile(job, world.place, Window(APRIL, day(1).end)).found.rows_owed == 0
-
-
-# --- least privilege -------------------------------------------------------------------------------------------------
-
-
-def test_the_printed_grants_are_enough_and_no_more(world):
-    from plantao.address import Address
-    from plantao.schema.grants import grants
-    from world import administer
-
-    job = world.ready(LENIENT)
-    world.sql(grants([job], "plantao"))
-    name = world.databases["client_db"]
-    administer(world.server, f"create role worker_{name} login password 'Pa55word' in role plantao_scorer",
-               f"create role client_{name} login in role plantao_reader")  # fmt: skip
-    owner = world.address
-
-    def address(who):
-        return lambda connection: Address(connection, {**owner(connection).parameters, "user": f"{who}_{name}"})
-
-    world.address = address("worker")
-    assert books(world.score(job, day(1))) == (20, 20, 0)
-    assert books(world.score(job, day(1), rescore=True)) == (20, 20, 0)
-    assert reconcile(job, world.place, Window(APRIL, day(3).end), repair=True).rows_repaired == 40
-    for forbidden in ("update readings set x = 0", "delete from plantao.models", "delete from plantao.runs",
-                      "create table public.mine ()"):  # fmt: skip
-        with pytest.raises(Exception, match=r"permission denied|only ever added"):
-            world.sql(forbidden)
-    world.address = address("client")
-    assert len(world.predictions("id")) == 60
-    assert world.results("select health from plantao.status")
-    with pytest.raises(Exception, match="permission denied"):
-        world.sql("delete from predictions.bad_reading")
-    world.address = owner
-    world.sql(f"drop owned by worker_{name} cascade")
-    administer(world.server, f"drop role worker_{name}", f"drop role client_{name}")
-
-
-def test_no_secret_is_in_an_error_a_log_or_the_ledger(world, caplog):
-    from plantao.address import Address
-
-    job = world.ready(LENIENT)
-    owner = world.address
-    secret = "hunter2%&"
-
-    def wrong(connection):
-        parameters = {**owner("client_db").parameters, "host": "127.0.0.1", "port": "1", "password": secret}
-        return Address(connection, parameters) if connection == "elsewhere" else owner(connection)
-
-    world.address = wrong
-    job = world.job(
-        LENIENT.replace("[extract]", '[extract]\nconnection = "elsewhere"').replace(
-            "[load]", '[load]\nconnection = "client_db"'
-        )
-    )
-    with pytest.raises(PlantaoError) as caught:
-        world.score(job, day(1))
-    said = f"{caught.value} {caught.value.__cause__} {caplog.text} {world.results('select * from plantao.runs')}"
-    assert secret not in said
-    assert "refused" in said or "elsewhere" in said

@@ -134,16 +134,23 @@ def test_status_shows_what_is_owed_and_is_1_when_a_job_is_not_fine(plantao, job)
     assert plantao("status", "bad_reading")[0] == 0
 
 
-def test_init_creates_the_ledger_and_repeats_without_harm(plantao, world, job):
+def test_init_creates_the_ledger_and_repeats_without_harm(plantao, world, job, monkeypatch):
     world.sql("drop schema plantao cascade")
-    assert "001_ledger.sql" in plantao("init")[1]
-    assert "nothing to do" in plantao("init")[1]
+    status, _, err = plantao("init")
+    assert (status, "permission denied for database" in err) == (1, True)
+    with monkeypatch.context() as owner:  # to make a schema is more than the scorer role may
+        owner.setenv("AIRFLOW_CONN_CLIENT_DB", world.owner("client_db").url())
+        assert "001_ledger.sql" in plantao("init")[1]
+        assert "nothing to do" in plantao("init")[1]
+    world.grant()
+    assert "nothing to do" in plantao("init")[1]  # as at every start of the deployment
 
 
-def test_init_prints_the_rights_that_are_needed(plantao, job):
+def test_init_prints_the_rights_that_are_needed(plantao, world, job):
     status, out, _ = plantao("init", "--print-grants")
     assert status == 0
     assert 'grant select on "public"."readings" to plantao_scorer;' in out
+    world.sql(out)  # it can be run as it is
 
 
 def test_a_model_can_be_registered_from_a_file_and_a_frame(plantao, world, tmp_path):

@@ -38,7 +38,7 @@ def test_a_read_gives_way_to_the_clients_alter_table_and_comes_back(world, slow_
 
     def alter():
         time.sleep(1.2)
-        with contextlib.closing(psycopg2.connect(dsn(world.address("client_db"), "client"))) as connection:
+        with contextlib.closing(psycopg2.connect(dsn(world.owner("client_db"), "client"))) as connection:
             began = time.monotonic()
             with connection, connection.cursor() as cursor:
                 cursor.execute("alter table readings add remark text")

@@ -58,6 +58,7 @@ def slow_down(world):
         "alter table readings rename to slow_readings;"
         " create view readings as select r.* from slow_readings r, pg_sleep(0.0015 + 0 * r.x)"
     )
+    world.grant()
 
 
 def fails_and_recovers(world, job, monkeypatch, match, *, seen=0):
@@ -138,7 +139,7 @@ def test_a_target_whose_disk_is_full_is_tried_again_later(world, job):
 @pytest.mark.parametrize("where", [READING, LOADING], ids=["source", "target"])
 def test_a_frozen_server_ends_the_wait_at_its_deadline(world, job, monkeypatch, where):
     """The server's process is stopped: it has accepted, and answers nothing at all, not even a time-out."""
-    monkeypatch.setattr(database, "STATEMENT_SECONDS", 2)
+    monkeypatch.setattr(database, "STATEMENT_SECONDS", 4)
     monkeypatch.setattr(database, "CONNECT_SECONDS", 2)
     frozen = []
     if where == READING:

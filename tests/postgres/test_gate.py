@@ -19,7 +19,7 @@ from plantao.errors import (
     UsageError,
 )
 from plantao.score.register import register
-from world import classifier, day, training_frame
+from world import JOB, classifier, day, training_frame
 
 
 @pytest.fixture
@@ -187,6 +187,8 @@ def test_a_version_of_the_store_can_be_entered_into_another_database(two_databas
     from plantao.score import register as registering
 
     manifest = two_databases.register()
+    two_databases.fill(days=0)
+    two_databases.job(JOB + 'connection = "client_db"\n')  # so that the ledger's rights there are granted
     entries = registering.enter(manifest, two_databases.place, ["client_db"])
     assert [(e.connection, e.became_champion) for e in entries] == [("client_db", True)]
     assert [e.became_champion for e in registering.enter(manifest, two_databases.place, ["client_db"])] == [False]

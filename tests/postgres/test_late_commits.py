@@ -58,10 +58,7 @@ def client(request, server, tmp_path):
         if kind == "hot standby":
             copy = request.getfixturevalue("standby")
             world.databases["standby"] = world.databases["client_db"]
-            address = world.address
-            world.address = lambda name: (
-                copy.address(name, world.databases[name]) if name == "standby" else address(name)
-            )
+            world.servers["standby"] = copy
             world.job(
                 HOURLY.replace("[extract]", '[extract]\nconnection = "standby"').replace(
                     "[load]", '[load]\nconnection = "client_db"'
@@ -98,7 +95,7 @@ class Writers:
             self.problems.append(error)
 
     def _write(self, chance: random.Random) -> None:
-        connection = psycopg2.connect(dsn(self.client.address("client_db"), "writer"))
+        connection = psycopg2.connect(dsn(self.client.owner("client_db"), "writer"))
         try:
             while True:
                 with self.now:

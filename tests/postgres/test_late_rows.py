@@ -84,6 +84,16 @@ def test_a_row_whose_timestamp_moved_into_another_window_stays_one_prediction(cl
     assert len(client.predictions()) == 40
 
 
+def test_a_view_of_which_every_row_is_scored_owes_nothing(client):
+    client.fill()
+    client.sql("alter table readings rename to readings_all; create view readings as select * from readings_all")
+    client.register()
+    job = client.job()
+    assert client.score(job, day(1)).counts.scored == 20
+    counts = client.score(job, day(1)).counts
+    assert (counts.scored, counts.already_scored) == (0, 20)
+
+
 @pytest.mark.parametrize("kind", ["timestamp", "date"])
 def test_a_timestamp_without_a_zone_is_meant_in_the_jobs_own(client, kind):
     client.fill(days=4)

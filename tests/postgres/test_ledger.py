@@ -26,6 +26,11 @@ def session(world):
     return database.session(world.address(world.home_of_results), "plantao")
 
 
+def session_of_the_owner(world, schema="plantao"):
+    """`plantao init` makes a schema, which is more than the scorer role may."""
+    return database.session(world.owner(world.home_of_results), schema)
+
+
 def test_the_books_must_balance(world, job):
     world.score(job, day(1))
     insert = (
@@ -173,7 +178,7 @@ def test_init_is_safe_to_repeat_and_to_run_twice_at_once(world):
     applied = []
 
     def run():
-        with session(world) as connection:
+        with session_of_the_owner(world) as connection:
             applied.append(upgrade(connection, "plantao"))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
@@ -196,10 +201,11 @@ def test_the_ledger_may_live_in_a_schema_of_any_name(world):
     name = 'Ünï "ledger"'
     job = world.ready()
     place = Place(replace(world.place.settings, schema=name), world.place.address)
-    with database.session(world.address("client_db"), name) as connection:
+    with session_of_the_owner(world, name) as connection:
         with pytest.raises(NotInitialised):
             require_current(connection, name, "here")
         upgrade(connection, name)
+    world.grant(name)
     from plantao.score import model_store
 
     manifest = model_store.read_manifest(place.settings.model_store, "bad_reading", 1)

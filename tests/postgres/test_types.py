@@ -121,6 +121,7 @@ def test_features_of_every_kind_reach_the_model_as_in_training(world):
         " date '2013-01-01' + i % 30, timestamp '2013-01-01 10:00' + i * interval '1 hour',"
         " timestamptz '2013-01-01 10:00Z' + i * interval '1 hour', (i * 7919) % 5 < 2 from generate_series(1, 600) i"
     )
+    job = world.job()
     with (
         database.session(world.address("client_db"), "plantao") as session,
         database.snapshot(world.address("client_db")) as snapshot,
@@ -156,7 +157,7 @@ def test_features_of_every_kind_reach_the_model_as_in_training(world):
     assert [c.kind for c in manifest.contract.columns] == [
         *("integer", "float", "float", "boolean", "boolean", "text", "text", "date", "timestamp", "timestamp")
     ]
-    world.score(world.job(), day(1))
+    world.score(job, day(1))
     expected = model.predict_proba(frame[columns])[:, 1]
     assert [row[2] for row in world.predictions()] == expected.tolist()
 
@@ -199,7 +200,7 @@ def test_a_new_column_of_the_client_does_not_matter(world):
 
 def test_a_table_that_cannot_take_the_predictions_is_left_alone(world):
     job = world.ready()
-    world.sql("create schema predictions; create table predictions.bad_reading (id bigint primary key, score text)")
+    world.sql("create table predictions.bad_reading (id bigint primary key, score text)")
     with pytest.raises(TargetRefused, match="column 'score' is text, needed is double precision"):
         world.score(job, day(1))
 

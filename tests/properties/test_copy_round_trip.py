@@ -57,7 +57,7 @@ KINDS = {
 @pytest.fixture
 def table(world):
     """A connection on a table with a column of each kind, emptied by every rollback."""
-    connection = psycopg2.connect(dsn(world.address("client_db"), "tests"))
+    connection = psycopg2.connect(dsn(world.owner("client_db"), "tests"))
     columns = ", ".join(f"{name} {kind}" for name, (kind, _) in KINDS.items())
     with connection, connection.cursor() as cursor:
         cursor.execute(f"create table kinds ({columns}, j jsonb, place bigint)")

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.sql import SQL, Identifier
 
+from plantao import job_file
 from plantao.errors import JobFileError
 from world import World, classifier, day, training_frame
 
@@ -25,10 +26,11 @@ def quoted(name: str) -> str:
 
 @given(schema=NASTY, table=NASTY, key=NASTY, timestamp=NASTY, target=NASTY, zone=st.sampled_from(["UTC", "Asia/Tokyo"]))
 @example('"; drop table canary; --', "'", "%s", "{}", "$$;", "UTC")
+@example("$$", "$$; drop table canary; --", "%", ":x", "'; drop table canary; --", "UTC")
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_names_are_names(world, schema, table, key, timestamp, target, zone):  # noqa: PLR0917 - names of a job
     world.sql("create table if not exists canary (id int)")
-    job_file = "\n".join(
+    text = "\n".join(
         [
             'schedule = "daily"',
             "starts = 2013-04-01",
@@ -44,11 +46,11 @@ def test_names_are_names(world, schema, table, key, timestamp, target, zone):  #
         ]
     )
     try:
-        job = world.job(job_file)
+        job_file.parse("bad_reading", text, read_query=str)
     except JobFileError as error:
         assert "key" in str(error) or "table" in str(error)  # noqa: PT017 - a name that is refused as a name
         return
-    connection = psycopg2.connect(world.address("client_db").url())
+    connection = psycopg2.connect(world.owner("client_db").url())
     connection.autocommit = True
     with connection.cursor() as cursor:
         if key == timestamp or {key, timestamp} & {"x", "y", "city"}:
@@ -60,6 +62,7 @@ def test_names_are_names(world, schema, table, key, timestamp, target, zone):  #
         cursor.execute(create.format(Identifier(schema, table), Identifier(key), Identifier(timestamp)))
         insert = SQL("insert into {} values (1, '2013-04-01 16:00Z', 1, 1, 'Porto')")
         cursor.execute(insert.format(Identifier(schema, table)))
+    job = world.job(text)
     if not world.sql("select 1 from plantao.models"):
         world.register(classifier(training_frame()))
     assert world.score(job, day(1)).counts.read == 1

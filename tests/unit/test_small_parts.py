@@ -254,7 +254,19 @@ def test_the_rights_name_every_source_and_target_and_no_write_at_the_source(tmp_
 
     one = parse("one", JOB, read_query=lambda _: "")
     two = parse("two", JOB.replace('table     = "public.readings"', 'query = "select 1"'), read_query=lambda _: "")
-    text = grants([one, two], "plantao")
+    text = grants([one, two], ["client_db"], "plantao")["client_db"]
     assert 'grant select on "public"."readings" to plantao_scorer;' in text
     assert "grant plantao_scorer SELECT on every table that the query names" in text
     assert not [line for line in text.splitlines() if "readings" in line and ("insert" in line or "update" in line)]
+
+
+def test_the_rights_of_another_database_are_printed_for_that_one():
+    from plantao.job_file import parse
+
+    apart = JOB.replace("[load]", '[load]\nconnection = "results_db"')
+    texts = grants([parse("one", apart, read_query=str)], ["results_db"], "plantao")
+    assert texts.keys() == {"client_db", "results_db"}
+    assert "readings" in texts["client_db"]
+    assert '"predictions"' not in texts["client_db"]
+    assert '"readings"' not in texts["results_db"]
+    assert '"plantao".runs' in texts["results_db"]

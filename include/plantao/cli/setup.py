@@ -30,11 +30,12 @@ def init(
     """Create or upgrade the ledger in every database that a job writes to. Safe to repeat."""
     here = place.from_environment()
     jobs = [job for job in read_folder(here.settings.jobs).values() if isinstance(job, Job)]
+    ledgers = sorted({job.load.connection for job in jobs}) or [DEFAULT_CONNECTION]
     if print_grants:
-        typer.echo(grants(jobs, here.settings.schema))
+        typer.echo("\n\n".join(grants(jobs, ledgers, here.settings.schema).values()))
         return
     done = []
-    for connection in sorted({job.load.connection for job in jobs}) or [DEFAULT_CONNECTION]:
+    for connection in ledgers:
         if connection == DEFAULT_CONNECTION:
             place.start_default(here.settings)
         address = here.address(connection)

@@ -127,7 +127,7 @@ def plan(  # noqa: PLR0913 - two databases, and what is owed between them
             extraction = _plan_together(source, ask, owing)
         else:
             extraction = _plan_apart(source, ask, lambda c: read_predicted(database.quoted(quoter, c)), owing)
-        if not ask(query.is_unique(source)).column(0)[0].as_py():
+        if extraction.branches and not ask(query.is_unique(source)).column(0)[0].as_py():
             rows = [ask(query.select_duplicate_keys(source, branch.condition)) for branch in extraction.branches]
             extraction = Extraction(
                 extraction.branches, extraction.rows_already_scored, extraction.predicted, _concatenated(rows)

@@ -140,6 +140,11 @@ def let_read(table: PredictionTable, role: str) -> Composed:
     return SQL("grant select on {} to {}").format(SQL(", ").join(tables), Identifier(role))
 
 
+def hand_over(table: Identifier, role: str) -> Composed:
+    """Return the statement that makes a role the owner of a table, so that all its members can work on it."""
+    return SQL("alter table {} owner to {}").format(table, Identifier(role))
+
+
 def _index(table: PredictionTable, suffix: str) -> Identifier:
     # PostgreSQL would cut a longer name silently, and two cut names could be the same.
     return Identifier(f"{table.name.encode()[: 62 - len(suffix)].decode(errors='ignore')}_{suffix}")

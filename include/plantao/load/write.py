@@ -25,7 +25,7 @@ from plantao import database, ledger
 from plantao.errors import PlantaoError, TargetRefused
 from plantao.load import copy_format
 from plantao.load import table as tables
-from plantao.schema.grants import READER
+from plantao.schema.grants import READER, SCORER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,10 +80,22 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
             database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
         for statement in tables.create(table):
             database.execute(connection, statement)
+        hand_over(connection, table.schema, table.identifier, table.history)
         reader = text("select exists (select from pg_roles where rolname = :reader)")
         if connection.execute(reader, {"reader": READER}).scalar():
             database.execute(connection, tables.let_read(table, READER))
     return True
+
+
+def hand_over(connection: Connection, schema: str, *created: Identifier) -> None:
+    """Let the scorer role own new tables if we are a member of it: another member may score the next window."""
+    ours = text(
+        "select exists (select from pg_roles where rolname = :scorer and pg_has_role(oid, 'usage')"
+        " and has_schema_privilege(oid, :schema, 'create'))"
+    )
+    if connection.execute(ours, {"scorer": SCORER, "schema": schema}).scalar():
+        for table in created:
+            database.execute(connection, tables.hand_over(table, SCORER))
 
 
 def take_lock(connection: Connection, name: str) -> int:

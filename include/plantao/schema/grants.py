@@ -20,17 +20,34 @@ LEDGER_RIGHTS = {
 }
 
 
-def grants(jobs: Sequence[Job], schema: str) -> str:
-    """Return the GRANTs for two roles, to be run by the owner after `plantao init`."""
-    ledger = _quoted(schema)
-    lines = [
-        "-- Run this as the owner of the databases, after `plantao init`. Give the roles members of your own.",
+def grants(jobs: Sequence[Job], ledgers: Sequence[str], schema: str) -> dict[str, str]:
+    """Return the GRANTs for two roles, by connection: each text is complete for the database of its connection.
+
+    `ledgers` are the connections where `plantao init` has made a ledger, in `schema`: those that the jobs load into.
+    """
+    lines = {connection: _ledger(connection, schema) for connection in ledgers}
+    for job in jobs:
+        lines.setdefault(job.extract.connection, _database(job.extract.connection, SCORER))
+        lines[job.extract.connection] += ["", *_source(job)]
+        lines[job.load.connection] += ["", *_predictions(job)]
+    return {connection: "\n".join(text) for connection, text in lines.items()}
+
+
+def _database(connection: str, *roles: str) -> list[str]:
+    return [
+        f"-- connection {connection}: run this there as the owner, after `plantao init`, then grant to your logins:",
         f"-- {SCORER}: reads the sources, writes predictions and the ledger, changes nothing of the client's.",
         f"-- {READER}: reads predictions, metrics and the status.",
-        *(
-            f"do $$ begin create role {role} nologin; exception when duplicate_object then null; end $$;"
-            for role in (SCORER, READER)
-        ),
+        *(_unless("duplicate_object", f"create role {role} nologin") for role in roles),
+        *(_in_this_database(f"grant connect on database %I to {role}") for role in roles),
+    ]
+
+
+def _ledger(connection: str, schema: str) -> list[str]:
+    ledger = _quoted(schema)
+    return [
+        *_database(connection, SCORER, READER),
+        _in_this_database(f"grant temporary on database %I to {SCORER}"),
         "",
         f"grant usage on schema {ledger} to {SCORER}, {READER};",
         *(
@@ -41,26 +58,51 @@ def grants(jobs: Sequence[Job], schema: str) -> str:
         f"grant select on {ledger}.status, {ledger}.metrics_latest, {ledger}.model_timeline to {READER};",
         f"grant select on {ledger}.reconciliations to {READER};",
     ]
-    for job in jobs:
-        lines += ["", f"-- job {job.name}, on connection {job.extract.connection}: the source"]
-        if job.query is not None:
-            lines.append(f"-- it reads a query: grant {SCORER} SELECT on every table that the query names")
-        else:
-            source_schema, source = parse_table_name(job.extract.table or "")
-            lines.append(f"grant usage on schema {_quoted(source_schema)} to {SCORER};")
-            lines.append(f"grant select on {_quoted(source_schema)}.{_quoted(source)} to {SCORER};")
-        target_schema, target = parse_table_name(job.load.table)
-        place = _quoted(target_schema)
-        lines += [
-            f"-- job {job.name}, on connection {job.load.connection}: the predictions",
-            f"create schema if not exists {place};",
-            f"grant usage, create on schema {place} to {SCORER};",
-            f"grant usage on schema {place} to {READER};",
-            f"do $$ begin grant select on {place}.{_quoted(target)} to {READER};",
-            "exception when undefined_table then null; end $$;",
-        ]
-    return "\n".join(lines)
+
+
+def _source(job: Job) -> list[str]:
+    if job.query is not None:
+        asked = f"grant {SCORER} SELECT on every table that the query names, and USAGE on their schemas"
+        return [f"-- job {job.name}: the source is a query: {asked}"]
+    schema, source = parse_table_name(job.extract.table or "")
+    return [
+        f"-- job {job.name}: the source",
+        f"grant usage on schema {_quoted(schema)} to {SCORER};",
+        f"grant select on {_quoted(schema)}.{_quoted(source)} to {SCORER};",
+    ]
+
+
+def _predictions(job: Job) -> list[str]:
+    schema, target = parse_table_name(job.load.table)
+    place = _quoted(schema)
+    table, history = f"{place}.{_quoted(target)}", f"{place}.{_quoted(f'{target}_history')}"
+    there_already = [
+        f"grant select on {table} to {READER}",
+        f"grant select, insert, delete on {table} to {SCORER}",
+        f"grant select on {history} to {READER}",
+        f"grant select, insert on {history} to {SCORER}",
+    ]
+    return [
+        f"-- job {job.name}: the predictions",
+        f"create schema if not exists {place};",
+        f"grant usage, create on schema {place} to {SCORER};",
+        f"grant usage on schema {place} to {READER};",
+        *(_unless("undefined_table", statement) for statement in there_already),
+    ]
+
+
+def _unless(condition: str, statement: str) -> str:
+    # A literal and no dollar quotes: a name may hold dollars.
+    return f"do {_literal(f'begin {statement}; exception when {condition} then null; end')};"
+
+
+def _in_this_database(statement: str) -> str:
+    return f"do {_literal(f'begin execute format({_literal(statement)}, current_database()); end')};"
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

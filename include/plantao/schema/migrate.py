@@ -36,12 +36,14 @@ def upgrade(connection: Connection, schema: str) -> list[str]:
         )
         if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": schema}).scalar():
             database.execute(connection, SQL("create schema {}").format(Identifier(schema)))
-        connection.execute(
-            text(
-                "create table if not exists schema_migrations"
-                " (number integer primary key, name text not null, applied_at timestamptz not null default now())"
+        # Not "if not exists", which asks for the right to create also where there is nothing to do.
+        if connection.execute(text("select to_regclass('schema_migrations') is null")).scalar():
+            connection.execute(
+                text(
+                    "create table schema_migrations"
+                    " (number integer primary key, name text not null, applied_at timestamptz not null default now())"
+                )
             )
-        )
         done = set(connection.execute(text("select number from schema_migrations")).scalars())
         for number, name, statements in migrations():
             if number not in done:
