@@ -10,7 +10,7 @@ from plantao import checks, database, place
 from plantao.cli import show
 from plantao.job import Job
 from plantao.job_file import read_folder
-from plantao.place import DEFAULT_CONNECTION
+from plantao.place import DEFAULT_CONNECTION, RESULTS_CONNECTION
 from plantao.schema.grants import grants
 from plantao.schema.migrate import upgrade
 
@@ -29,7 +29,7 @@ def init(
         return
     done = []
     for connection in sorted({job.load.connection for job in jobs}) or [DEFAULT_CONNECTION]:
-        if connection == DEFAULT_CONNECTION:
+        if connection in {DEFAULT_CONNECTION, RESULTS_CONNECTION}:
             place.start_default(here.settings)
         address = here.address(connection)
         with database.session(address, here.settings.schema, "plantao/init") as session:
