@@ -31,8 +31,13 @@ check: .venv/test ## Format, lint, types, job files, and the locks in step with 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict --config-data '$(YAMLLINT)' docker-compose.yml
 	$(BIN)/plantao jobs list
 	@$(MAKE) --no-print-directory lock-check
+
+YAMLLINT := {extends: default, rules: {line-length: {max: 120}, braces: {max-spaces-inside: 1}, \
+  comments: {min-spaces-from-content: 1}, document-start: disable}}
 
 fix: .venv/test ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only --quiet .
