@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test crash-test celery-test check fix bench lock clean
+.PHONY: help demo up down test crash-test celery-test containers check fix bench lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ crash-test: .venv/test ## Kill workers at a thousand instants, and compare (CRAS
 
 celery-test: .venv/test ## Two Celery workers share a window, one is killed in the middle; prints the ledger
 	@$(BIN)/python -m pytest -q -s tests/airflow/test_celery.py
+
+containers: .venv/test ## docker-compose.yml for real: production and staging side by side, in podman (root on Debian)
+	@PYTHONPATH=tests $(BIN)/python -m containers
 
 check: .venv/test ## Format, lint, types, job files, and the locks in step with pyproject.toml
 	$(BIN)/ruff format --check .
