@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test crash-test celery-test check fix bench bench-parts bench-scale lock clean
+.PHONY: help demo up down test crash-test celery-test containers check fix bench bench-parts bench-scale lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,12 +27,20 @@ crash-test: .venv/test ## Kill workers at a thousand instants, and compare (CRAS
 celery-test: .venv/test ## Two Celery workers share a window, one is killed in the middle; prints the ledger
 	@$(BIN)/python -m pytest -q -s tests/airflow/test_celery.py
 
+containers: .venv/test ## docker-compose.yml for real: production and staging side by side, in podman (root on Debian)
+	@PYTHONPATH=tests $(BIN)/python -m containers
+
 check: .venv/test ## Format, lint, types, job files, and the locks in step with pyproject.toml
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict --config-data '$(YAMLLINT)' docker-compose.yml
 	$(BIN)/plantao jobs list
 	@$(MAKE) --no-print-directory lock-check
+
+YAMLLINT := {extends: default, rules: {line-length: {max: 120}, braces: {max-spaces-inside: 1}, \
+  comments: {min-spaces-from-content: 1}, document-start: disable}}
 
 fix: .venv/test ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only --quiet .

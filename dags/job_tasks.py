@@ -123,20 +123,21 @@ def _place() -> Place:
     from plantao import place, settings
 
     settings.let_threads_sleep()
-    return place.Place(settings.read(), _address)
+    chosen = settings.read()
+    return place.Place(chosen, lambda name: place.find_address(name, chosen, _look_up))
 
 
-def _address(name: str) -> Address:
-    """Look the connection up where Airflow does, its secrets backend included, then where the command line does."""
+def _look_up(name: str) -> Address | None:
+    """Look the connection up where Airflow does: its secrets backend, the environment, the UI."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    from plantao import address, place, settings
+    from plantao import address
 
     try:
         found = BaseHook.get_connection(name)
     except AirflowNotFoundException:
-        return place.find_address(name, settings.read())
+        return None
     return address.from_parts(
         name,
         host=found.host,

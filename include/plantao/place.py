@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plantao import address, embedded, settings
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # The connection that the embedded server stands in for until somebody sets it.
 DEFAULT_CONNECTION = "client_db"
+# Where a job writes that shall be tried on staging: the client's own database, until somebody sets another.
+RESULTS_CONNECTION = "results_db"
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,18 @@ def from_environment() -> Place:
     return Place(chosen, lambda name: find_address(name, chosen))
 
 
-def find_address(name: str, chosen: Settings) -> Address:
+def find_address(
+    name: str, chosen: Settings, look_up: Callable[[str], Address | None] = address.from_environment
+) -> Address:
     """Return the address of a connection: the variable AIRFLOW_CONN_<NAME>, else the embedded server's.
 
-    Raises UsageError when neither is there.
+    `look_up` may know connections from elsewhere. Raises UsageError when nobody knows it.
     """
-    found = address.from_environment(name)
+    found = look_up(name)
     if found is not None:
         return found
+    if name == RESULTS_CONNECTION:
+        return replace(find_address(DEFAULT_CONNECTION, chosen, look_up), name=name)
     server = embedded.Server(chosen.state)
     if name == DEFAULT_CONNECTION and server.exists:
         return server.address(name, "client")

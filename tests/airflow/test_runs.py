@@ -38,6 +38,16 @@ def test_a_run_scores_its_window_and_measures_it(trigger, airflow_world):
     assert names == {"rows", "late_rows", "mean_score", "null_share", "rejected_share"}
 
 
+def test_results_go_to_the_client_until_another_database_is_set(trigger, airflow_world, monkeypatch):
+    airflow_world.job(JOB.replace("[load]", '[load]\nconnection = "results_db"'))
+    assert trigger(1)[0] == "success"
+    assert len(airflow_world.predictions()) == 20
+    elsewhere = airflow_world.server.address("results_db", "postgres")  # a database without a ledger
+    monkeypatch.setenv("AIRFLOW_CONN_RESULTS_DB", elsewhere.url())
+    assert trigger(2)[1]["score"] == ("failed", 1)
+    assert len(airflow_world.predictions()) == 20
+
+
 def test_running_again_changes_no_row(trigger, airflow_world):
     trigger()
     before = airflow_world.predictions("*")

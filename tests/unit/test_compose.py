@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
+import podman_compose
 import pytest
 import yaml
 
@@ -17,7 +19,7 @@ EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 
 PARTS = {"api-server", "scheduler", "dag-processor", "triggerer"}
 ONE_SHOT = {"init", "demo"}
-DATABASES = {"postgres", "client"}
+DATABASES = {"postgres", "client", "results"}
 OURS = PARTS | ONE_SHOT
 SECRETS = {
     "POSTGRES_PASSWORD",
@@ -27,6 +29,8 @@ SECRETS = {
     "AIRFLOW_ADMIN_PASSWORD",
     "AIRFLOW_CONN_CLIENT_DB",
 }
+# Read by Compose itself.
+OF_COMPOSE = {"COMPOSE_PROFILES"}
 
 
 def variables() -> dict[str, set[str]]:
@@ -41,12 +45,20 @@ def examples() -> dict[str, str]:
     return dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
 
 
+def filled_in(**values: str) -> dict:
+    """Return the compose file as it is under an env file that sets `values` and the secrets."""
+    env = {**examples(), **{name: f"a secret {name}" for name in SECRETS}, **values}
+    assert set(env) == set(examples())
+    return podman_compose.rec_subs(copy.deepcopy(COMPOSE), env)
+
+
 def test_the_services_are_those_of_the_production_shape():
     assert set(SERVICES) == OURS | DATABASES
 
 
-def test_only_the_demo_needs_a_profile():
-    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]} == {"client", "demo"}
+def test_only_the_demo_and_a_place_for_results_need_a_profile():
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"client": ["demo"], "demo": ["demo"], "results": ["results"]}
 
 
 @pytest.mark.parametrize("name", sorted(PARTS | DATABASES))
@@ -67,13 +79,22 @@ def test_no_part_of_airflow_starts_before_the_tables_are_there(name):
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_our_services_run_one_image_and_can_gain_no_rights(name):
-    service = SERVICES[name]
-    assert service["image"] == SERVICES["init"]["image"]
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["read_only"] is True
-    assert "user" not in service  # the image's own, which is not root
+def test_our_services_run_one_image(name):
+    assert SERVICES[name]["image"] == SERVICES["init"]["image"]
+    assert "user" not in SERVICES[name]  # the image's own, which is not root
+
+
+@pytest.mark.parametrize("name", sorted(DATABASES))
+def test_a_database_runs_as_its_own_user_from_the_start(name):
+    # The official image starts as root unless told otherwise, and then needs rights to become another.
+    assert SERVICES[name]["user"] == "postgres"
+
+
+@pytest.mark.parametrize("name", sorted(OURS | DATABASES))
+def test_every_service_is_confined(name):
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+    assert SERVICES[name]["read_only"] is True
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -85,7 +106,7 @@ def test_a_secret_has_no_default_and_its_absence_says_what_to_do(name):
 
 
 def test_every_variable_is_explained_and_has_the_default_that_is_shown():
-    assert set(variables()) == set(examples())
+    assert set(variables()) == set(examples()) - OF_COMPOSE
     for name, rests in variables().items():
         if name not in SECRETS:
             assert rests == {f":-{examples()[name]}"}, name
@@ -98,14 +119,57 @@ def test_ports_are_published_on_the_loopback_address_unless_somebody_asks():
     assert published == {"api-server": ["${AIRFLOW_BIND:-127.0.0.1}:${AIRFLOW_PORT:-8080}:8080"]}
 
 
-def test_the_clients_password_goes_only_where_it_is_needed():
-    knows = {name for name, service in SERVICES.items() if "AIRFLOW_CONN_CLIENT_DB" in service.get("environment", {})}
-    assert knows == {"init", "scheduler", "demo"}
+@pytest.mark.parametrize(
+    ("connection", "needed"), [("CLIENT_DB", {"init", "scheduler", "demo"}), ("RESULTS_DB", {"init", "scheduler"})]
+)
+def test_the_password_of_a_connection_goes_only_where_it_is_needed(connection, needed):
+    name = f"AIRFLOW_CONN_{connection}"
+    assert {service for service, facts in SERVICES.items() if name in facts.get("environment", {})} == needed
 
 
 def test_the_demo_can_never_fill_a_real_client():
     # It drops the tables that it fills.
     assert "@client:5432/client" in SERVICES["demo"]["environment"]["AIRFLOW_CONN_CLIENT_DB"]
+
+
+def test_staging_is_production_but_for_its_name_its_addresses_and_its_secrets():
+    staging = {
+        "COMPOSE_PROJECT_NAME": "staging",
+        "COMPOSE_PROFILES": "results",
+        "AIRFLOW_PORT": "8081",
+        "AIRFLOW_BASE_URL": "http://localhost:8081",
+        "AIRFLOW_CONN_RESULTS_DB": "postgres://results:x@results:5432/results",
+        **dict.fromkeys(SECRETS, "another"),
+    }
+    here, there = leaves(filled_in()), leaves(filled_in(**staging))
+    assert here.keys() == there.keys()
+    assert {path[-1] for path in here if here[path] != there[path]} == {
+        "name",
+        "ports",
+        "POSTGRES_PASSWORD",
+        "AIRFLOW_ADMIN_PASSWORD",
+        "AIRFLOW_CONN_CLIENT_DB",
+        "AIRFLOW_CONN_RESULTS_DB",
+        "AIRFLOW__API__BASE_URL",
+        "AIRFLOW__API__SECRET_KEY",
+        "AIRFLOW__API_AUTH__JWT_SECRET",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    }
+
+
+def test_staging_and_production_can_share_one_store_of_models():
+    services = filled_in(PLANTAO_MODELS="/srv/plantao/models")["services"]
+    stores = {name: s["volumes"] for name, s in services.items() if any("models" in v for v in s.get("volumes", []))}
+    assert stores.keys() == {"init", "scheduler", "demo"}
+    assert all(any(v.startswith("/srv/plantao/models:/models") for v in volumes) for volumes in stores.values())
+
+
+def leaves(value: object, *path: str) -> dict[tuple[str, ...], object]:
+    """Return every single value of a tree, by the keys that lead to it."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {at: leaf for key, inner in value.items() for at, leaf in leaves(inner, *path, key).items()}
 
 
 def test_the_api_servers_health_is_read_and_not_only_asked_for():
@@ -133,7 +197,7 @@ def test_every_airflow_setting_is_one():
 def test_every_volume_is_declared_and_used():
     used = {
         re.split(":", volume)[0]
-        for service in SERVICES.values()
+        for service in filled_in()["services"].values()
         for volume in service.get("volumes", [])
         if not volume.startswith((".", "/"))
     }
@@ -141,7 +205,7 @@ def test_every_volume_is_declared_and_used():
 
 
 def test_tasks_may_read_models_but_not_change_them():
-    assert "models:/models:ro" in SERVICES["scheduler"]["volumes"]
+    assert "models:/models:ro" in filled_in()["services"]["scheduler"]["volumes"]
 
 
 def test_the_image_can_be_built_on_another_base():

@@ -108,6 +108,17 @@ def test_the_home_is_the_nearest_project_upwards(tmp_path):
     assert settings.find_home(alone) == alone
 
 
+def test_results_go_to_the_client_until_another_database_is_set(tmp_path):
+    chosen = settings.read({"PLANTAO_HOME": str(tmp_path)})
+    known = {"client_db": address.parse("client_db", "postgres://me@client/shop")}
+    found = place.find_address("results_db", chosen, known.get)
+    assert (found.name, found.parameters) == ("results_db", known["client_db"].parameters)
+    known["results_db"] = address.parse("results_db", "postgres://me@elsewhere/results")
+    assert place.find_address("results_db", chosen, known.get) == known["results_db"]
+    with pytest.raises(UsageError, match="set AIRFLOW_CONN_CLIENT_DB"):
+        place.find_address("results_db", chosen, lambda _: None)
+
+
 def test_a_connection_that_nobody_set_says_which_variable_it_wants(tmp_path):
     chosen = settings.read({"PLANTAO_HOME": str(tmp_path)})
     for name in ("client_db", "warehouse"):

@@ -16,7 +16,7 @@ from plantao.cli import show
 from plantao.errors import UsageError
 from plantao.job import Job
 from plantao.job_file import read_folder
-from plantao.place import DEFAULT_CONNECTION
+from plantao.place import DEFAULT_CONNECTION, RESULTS_CONNECTION
 from plantao.schema.grants import grants
 from plantao.schema.migrate import upgrade
 
@@ -36,7 +36,7 @@ def init(
         return
     done = []
     for connection in ledgers:
-        if connection == DEFAULT_CONNECTION:
+        if connection in {DEFAULT_CONNECTION, RESULTS_CONNECTION}:
             place.start_default(here.settings)
         address = here.address(connection)
         with database.session(address, here.settings.schema, "plantao/init") as session:
