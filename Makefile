@@ -41,7 +41,7 @@ fix: .venv/test ## Format, and mend what the linter can mend
 bench: .venv/demo ## Rows per second: a whole run, each stage alone, and the usual way
 	@$(BIN)/python tests/bench/bench.py $(BENCH)
 
-lock: .venv/test ## Renew requirements.txt and tests/requirements.txt from pyproject.toml
+lock: .venv/test ## Renew requirements.txt and tests/requirements.txt from pyproject.toml (EXTRAS="airflow demo build s3")
 	@$(call compile,,requirements.txt,tests/requirements.txt)
 
 clean: down ## End everything and throw away what was made here, but for the packages
@@ -80,8 +80,9 @@ install_project = if command -v uv >/dev/null; then \
 
 # --- the locks: one for what runs, one for what tests it, both universal for Python 3.11 to 3.13 ----------------------
 
+EXTRAS ?= airflow demo build
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
-compile = $(COMPILE) $(1) pyproject.toml --all-extras -o $(2) && $(COMPILE) $(1) --group test -c $(2) -o $(3)
+compile = $(COMPILE) $(1) pyproject.toml $(EXTRAS:%=--extra %) -o $(2) && $(COMPILE) $(1) --group test -c $(2) -o $(3)
 
 .PHONY: lock-check
 lock-check:
