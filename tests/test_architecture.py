@@ -39,6 +39,7 @@ READS_AND_WRITES = {
     *("cli", "schema/migrate.py"),
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
+    *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *("load/write.py", "measure/history.py"),
 }
 

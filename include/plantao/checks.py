@@ -13,7 +13,8 @@ from plantao.job_file import read_folder, read_job
 from plantao.load import write
 from plantao.load.table import mismatches, prediction_table
 from plantao.score import model_file, model_store, registry
-from plantao.score.manifest import current_environment, environment_differences
+from plantao.score.environment import current_environment
+from plantao.score.manifest import environment_differences
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _check_job(job: Job, place: Place) -> list[Line]:
 
     manifest: list[Manifest] = []
     if ask("target", lambda: _target(job, place)) and ask("model", lambda: _model(job, place, manifest)):
-        _, notes = environment_differences(manifest[0].environment, current_environment())
+        _, notes = environment_differences(manifest[0].environment, current_environment(place.settings.lock))
         lines += [Line("WARN", f"{job.name}: environment", note, "golden rows agree") for note in notes]
         ask("source", lambda: _source(job, place, manifest[0]))
     return lines

@@ -21,7 +21,7 @@ from plantao import __version__, database, ledger, log
 from plantao.attempt import Attempt
 from plantao.errors import PlantaoError, TargetRefused
 from plantao.extract.window import Schedule, Window, owed, owed_on_demand
-from plantao.score.manifest import current_environment
+from plantao.score.environment import current_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def declared_session(request: Request, place: Place) -> Iterator[tuple[Connectio
     job = request.job
     with ledger.session(job, place, f"plantao/{job.name}") as connection:
         ledger.declare(connection, job, _period(job))
-        yield connection, ledger.start(connection, job, request.window, request.model_version, _origin(request))
+        yield connection, ledger.start(connection, job, request.window, request.model_version, _origin(request, place))
 
 
 @contextlib.contextmanager
@@ -108,9 +108,10 @@ def _record_failure(request: Request, place: Place, connection: Connection, run_
     return True
 
 
-def _origin(request: Request) -> ledger.Origin:
+def _origin(request: Request, place: Place) -> ledger.Origin:
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    return ledger.Origin(request.trigger, request.airflow_run, worker, code_version(), current_environment())
+    environment = current_environment(place.settings.lock)
+    return ledger.Origin(request.trigger, request.airflow_run, worker, code_version(), environment)
 
 
 @cache

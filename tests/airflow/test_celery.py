@@ -20,8 +20,8 @@ import psycopg2
 import pytest
 
 from demo.stack import PARTS, Stack
+from plantao import settings
 from plantao.database import dsn
-from plantao.settings import Settings
 from world import JOB, World, administer, day
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def stack(server, tmp_path, redis):
     (tmp_path / "world").mkdir()
     with World.create(server, tmp_path / "world") as world:
         world.ready(PARTED.replace("starts ", "ends = 2013-04-02\nstarts "), days=1, per_day=PER_DAY)
-        place = Settings(tmp_path, world.folder / "jobs", str(world.folder / "models"), "plantao", 1)
-        found = CeleryStack(place, world, redis)
+        found = CeleryStack(settings.read({**world.environment, "PLANTAO_HOME": str(tmp_path)}), world, redis)
         try:
             yield found
         finally:
