@@ -33,6 +33,7 @@ COPY dags dags
 COPY plugins plugins
 COPY include/jobs include/jobs
 COPY include/demo include/demo
+COPY include/models include/models
 RUN --mount=type=bind,target=/source \
     pip install --no-cache-dir --no-compile --no-deps --no-build-isolation /source \
  && python -m compileall -q --invalidation-mode unchecked-hash . /opt/venv/lib/python3*/site-packages/plantao \
@@ -45,7 +46,8 @@ ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     PLANTAO_HOME=/opt/plantao \
     PLANTAO_JOBS=/opt/plantao/include/jobs \
-    PLANTAO_MODEL_STORE=/models
+    PLANTAO_MODEL_STORE=/models \
+    PLANTAO_CACHE=/var/tmp/plantao
 
 # Which code this is; every run writes it into the ledger. Without it, the ledger has the package's version.
 ARG PLANTAO_CODE_VERSION=

@@ -55,7 +55,7 @@ bench-parts: .venv/demo ## What a window in parts costs, and what follows for ma
 bench-scale: .venv/demo ## What ten million rows cost: memory, runs again, reconciliation; and what small jobs cost
 	@$(BIN)/python tests/bench/scale.py $(BENCH)
 
-lock: .venv/test ## Renew requirements.txt and tests/requirements.txt from pyproject.toml
+lock: .venv/test ## Renew requirements.txt and tests/requirements.txt from pyproject.toml (EXTRAS="airflow demo build s3")
 	@$(call compile,,requirements.txt,tests/requirements.txt)
 
 clean: down ## End everything and throw away what was made here, but for the packages
@@ -94,8 +94,9 @@ install_project = if command -v uv >/dev/null; then \
 
 # --- the locks: one for what runs, one for what tests it, both universal for Python 3.11 to 3.13 ----------------------
 
+EXTRAS ?= airflow demo build
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
-compile = $(COMPILE) $(1) pyproject.toml --all-extras -o $(2) && $(COMPILE) $(1) --group test -c $(2) -o $(3)
+compile = $(COMPILE) $(1) pyproject.toml $(EXTRAS:%=--extra %) -o $(2) && $(COMPILE) $(1) --group test -c $(2) -o $(3)
 
 .PHONY: lock-check
 lock-check:

@@ -40,6 +40,7 @@ READS_AND_WRITES = {
         "reconcile.py",
         "run.py",
         "settings.py",
+        "standing.py",
     ),
     *("address.py", "ledger.py", "database.py"),
     *("cli", "schema/migrate.py"),
@@ -48,6 +49,7 @@ READS_AND_WRITES = {
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
     *("alert/outbox.py", "score/gate.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
+    *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *("load/write.py", "measure/history.py", "alert/slack.py"),
 }
 

@@ -8,8 +8,10 @@ import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import joblib
 import numpy as np
 import pandas as pd
@@ -21,7 +23,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from plantao import database, embedded, job_file, run
+from plantao import database, embedded, job_file, run, settings
 from plantao.database import dsn
 from plantao.extract.window import Window
 from plantao.place import Place
@@ -29,16 +31,15 @@ from plantao.request import Request
 from plantao.schema.grants import READER, SCORER, grants
 from plantao.schema.migrate import upgrade
 from plantao.score.register import register
-from plantao.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from plantao.address import Address
     from plantao.job import Job
     from plantao.request import Report
     from plantao.score.manifest import Manifest
+    from plantao.settings import ModelStore
 
 # Who the product and the client's readers log in as: members of the roles that `plantao init --print-grants` prints.
 WORKER, ANALYST = "worker", "analyst"
@@ -115,6 +116,37 @@ def serving(state: Path) -> Iterator[embedded.Server]:
         embedded.stop(server)
 
 
+class CreatesAFile:
+    """A pickle that runs code when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+class Inside:
+    """The files of a store, as somebody sees them who may do anything to them."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self.files, root = fsspec.url_to_fs(store.address)
+        self.root = root.rstrip("/")
+
+    def put(self, path: str, content: bytes) -> None:
+        self.files.makedirs(f"{self.root}/{path}".rpartition("/")[0], exist_ok=True)
+        self.files.pipe_file(f"{self.root}/{path}", content)
+
+    def get(self, path: str) -> bytes:
+        return self.files.cat_file(f"{self.root}/{path}")
+
+    def remove(self, path: str) -> None:
+        self.files.rm(f"{self.root}/{path}", recursive=True)
+
+    def all(self) -> list[str]:
+        return sorted(path.removeprefix(f"{self.root}/") for path in self.files.find(self.root))
+
+
 def administer(server: embedded.Server, *statements: str) -> None:
     """Run statements that stand outside of any transaction."""
     with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
@@ -137,6 +169,7 @@ class World:
     servers: dict[str, embedded.Server] = field(default_factory=dict)
     """The hot standbys, by connection."""
     jobs: dict[str, Job] = field(default_factory=dict)
+    model_store: str = ""
     _open: list[Any] = field(default_factory=list)
 
     @classmethod
@@ -164,15 +197,18 @@ class World:
 
     @property
     def place(self) -> Place:
-        settings = Settings(self.folder, self.folder / "jobs", str(self.folder / "models"), "plantao", threads=1)
-        return Place(settings, self.address)
+        return Place(settings.read({**self.environment, "PLANTAO_THREADS": "1"}), self.address)
+
+    @property
+    def store(self) -> ModelStore:
+        return self.place.settings.model_store
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables with which a process of its own works in this world."""
         urls = {f"AIRFLOW_CONN_{name.upper()}": self.address(name).url() for name in self.databases}
         return {"PLANTAO_HOME": str(self.folder), "PLANTAO_JOBS": str(self.folder / "jobs"),
-                "PLANTAO_MODEL_STORE": str(self.folder / "models"), **urls}  # fmt: skip
+                "PLANTAO_MODEL_STORE": self.model_store or str(self.folder / "models"), **urls}  # fmt: skip
 
     def owner(self, name: str) -> Address:
         """Return where and as whom the test itself acts."""

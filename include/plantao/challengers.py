@@ -112,7 +112,7 @@ class _Challenger:
         job, number = self.job, self.registered.version
         session = ledger.session(job, self.place, f"plantao/{job.name}/{self.registered.name}")
         self.connection = self._session.enter_context(session)
-        origin = origin_of(self.request)
+        origin = origin_of(self.request, self.place)
         self.run_id = ledger.start(self.connection, job, self.request.window, number, origin, role="challenger")
         with self.watch.step("score"):
             self.version = gate.verified(self.registered, self.place.settings)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from plantao import database, ledger
+from plantao import database, ledger, standing
 from plantao.errors import SourceChanged, SourceRefused
 from plantao.extract import query, read
 from plantao.extract.query import Branch
@@ -128,7 +128,7 @@ def _fold(difference: Difference, batch: pa.RecordBatch, scorers: Sequence[Batch
 
 def last_window(job: Job, connection: Connection) -> Window | None:
     """Return the window that was scored last, else the last complete one; None when the job has neither."""
-    covered = ledger.last_scored(connection, job.name)
+    covered = standing.last_scored(connection, job.name)
     if covered is not None or job.cron is None:
         return covered
     return Schedule(job.cron, job.zone).last_complete(ledger.now(connection), job.ends_at)

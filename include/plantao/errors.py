@@ -5,6 +5,7 @@
     │   └── JobFileError      all mistakes of one job file at once
     ├── NotInitialised        the ledger's tables are missing or old
     ├── DatabaseUnavailable   TRANSIENT: no connection, a time-out, a restart
+    ├── ModelStoreUnavailable TRANSIENT: the bucket did not answer, or let nobody in
     ├── SourceChanged         the client's table is not what the job or the model expects
     ├── SourceRefused         the client's database answered no
     ├── ModelRefused          a version that is not exactly what was registered, here
@@ -79,6 +80,12 @@ class NotInitialised(PlantaoError):
 
 class DatabaseUnavailable(PlantaoError):
     """The database did not answer, or ended the session. A retry can help, and the ledger keeps it harmless."""
+
+    permanent = False
+
+
+class ModelStoreUnavailable(PlantaoError):
+    """The model store did not answer, or not to us. A retry can help when it was the network, or a key was renewed."""
 
     permanent = False
 

@@ -102,17 +102,6 @@ def covered(connection: Connection, job: str) -> list[Window]:
     return merged(Window.of(row.s, row.e) for row in rows)
 
 
-def last_scored(connection: Connection, job: str) -> Window | None:
-    """Return the latest window of which rows were scored."""
-    query = text(
-        "select window_start, window_end from runs where job = :job and role = 'champion' and status = 'succeeded'"
-        " order by window_end desc, window_start desc limit 1"
-    )
-    with connection.begin():
-        row = connection.execute(query, {"job": job}).first()
-    return None if row is None else Window.of(row.window_start, row.window_end)
-
-
 def declare(connection: Connection, job: Job, period: float | None) -> None:
     """Write down what the job file says, for the view `status`; `period` is a window's length in seconds."""
     statement = text(
@@ -333,16 +322,3 @@ def attempt(connection: Connection, run_id: int) -> dict[str, Any]:
 def counts_of(run: Mapping[str, Any]) -> Counts:
     """Return the books of an attempt that has ended well."""
     return Counts(**{field.name: run[f"rows_{field.name}"] for field in fields(Counts)})
-
-
-def attempts(connection: Connection, job: str, limit: int) -> list[RowMapping]:
-    """Return the newest attempts of a job, newest first."""
-    query = text("select * from runs where job = :job order by run_id desc limit :limit")
-    with connection.begin():
-        return list(connection.execute(query, {"job": job, "limit": limit}).mappings())
-
-
-def status(connection: Connection) -> list[RowMapping]:
-    """Return the view `status`."""
-    with connection.begin():
-        return list(connection.execute(text("select * from status order by job")).mappings())

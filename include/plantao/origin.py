@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plantao import __version__, ledger
-from plantao.score.manifest import current_environment
+from plantao.score.environment import current_environment
 
 if TYPE_CHECKING:
+    from plantao.place import Place
     from plantao.request import Request
 
 
-def origin_of(request: Request) -> ledger.Origin:
+def origin_of(request: Request, place: Place) -> ledger.Origin:
     """Return who asked for an attempt, and where it runs."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    return ledger.Origin(request.trigger, request.airflow_run, worker, code_version(), current_environment())
+    return ledger.Origin(
+        request.trigger, request.airflow_run, worker, code_version(), current_environment(place.settings.lock)
+    )
 
 
 @cache

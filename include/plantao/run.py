@@ -65,7 +65,7 @@ def declared_session(request: Request, place: Place) -> Iterator[tuple[Connectio
     with ledger.session(job, place, f"plantao/{job.name}") as connection:
         ledger.declare(connection, job, _period(job))
         role = role_of(request, connection)
-        origin = origin_of(request)
+        origin = origin_of(request, place)
         yield connection, ledger.start(connection, job, request.window, request.model_version, origin, role=role), role
 
 

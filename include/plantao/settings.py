@@ -5,7 +5,10 @@ and by nothing else:
 
     PLANTAO_HOME         the project (default: the nearest folder upwards with include/jobs or .plantao)
     PLANTAO_JOBS         the folder of job files           (default: HOME/include/jobs)
-    PLANTAO_MODEL_STORE  the folder of model versions      (default: HOME/.plantao/models)
+    PLANTAO_MODEL_STORE  the model versions: a folder or a URL such as s3://bucket/models
+                                                           (default: HOME/.plantao/models)
+    PLANTAO_CACHE        what was fetched from a bucket    (default: HOME/.plantao/cache)
+    PLANTAO_LOCK         the lock that was installed from  (default: HOME/requirements.txt)
     PLANTAO_SCHEMA       the schema of the ledger          (default: plantao)
     PLANTAO_THREADS      threads a model may use           (default: every core if OpenMP waits asleep, else half)
     OMP_WAIT_POLICY      how OpenMP's threads wait         (default: passive, which is asleep)
@@ -28,14 +31,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ModelStore:
+    """Where model versions are found."""
+
+    address: str
+    """A folder, or a URL for fsspec. New versions are written here."""
+    beside_code: Path
+    """The folder of the versions that travel with the code, for what the store at `address` lacks. Only read."""
+    cache: Path
+    """The folder for what was fetched from a store that is no folder."""
+
+    def __str__(self) -> str:
+        return self.address
+
+
+@dataclass(frozen=True)
 class Settings:
     """The places one process works with."""
 
     home: Path
     jobs: Path
-    model_store: str
+    model_store: ModelStore
     schema: str
     threads: int
+    lock: Path
+    """The lock file that this environment was installed from, if it is there."""
     airflow_url: str | None = None
 
     @property
@@ -76,9 +96,14 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         home=home,
         jobs=Path(env.get("PLANTAO_JOBS", home / "include" / "jobs")).absolute(),
-        model_store=env.get("PLANTAO_MODEL_STORE", str(home / ".plantao" / "models")),
+        model_store=ModelStore(
+            address=env.get("PLANTAO_MODEL_STORE", str(home / ".plantao" / "models")),
+            beside_code=home / "include" / "models",
+            cache=Path(env.get("PLANTAO_CACHE", home / ".plantao" / "cache")).absolute(),
+        ),
         schema=env.get("PLANTAO_SCHEMA", "plantao"),
         threads=_threads(env.get("PLANTAO_THREADS"), asleep=env.get("OMP_WAIT_POLICY", "").lower() == "passive"),
+        lock=Path(env.get("PLANTAO_LOCK", home / "requirements.txt")).absolute(),
         airflow_url=env.get("PLANTAO_AIRFLOW_URL") or env.get("AIRFLOW__API__BASE_URL"),
     )
 

@@ -143,8 +143,14 @@ def show_checks(production: Project, staging: Project) -> None:
     for project in (production, staging):
         found = project.inside("scheduler", "plantao", "check", "--json")
         (CHECKS / f"{project.name}.json").write_text(found, encoding="utf-8")
-        say(f"plantao check in {project.name}: {', '.join(sorted({line['state'] for line in json.loads(found)}))}")
-    # The comparison of the two belongs here: it must find that they differ in their connections and in nothing else.
+        states = sorted({line["state"] for line in json.loads(found)["lines"]})
+        say(f"plantao check in {project.name}: {', '.join(states)}")
+    # Fails when they differ in anything but their connections.
+    other = (CHECKS / f"{production.name}.json").read_text(encoding="utf-8")
+    compared = staging.inside("scheduler", "plantao", "check", "--compare", "/dev/stdin", given=other)
+    (CHECKS / "parity.txt").write_text(compared, encoding="utf-8")
+    say("the two differ in their connections and in nothing else:")
+    print(compared)
 
 
 def say(text: str) -> None:

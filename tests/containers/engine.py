@@ -51,16 +51,14 @@ def _installed(package: str) -> bool:
     return found.stdout == b"installed"
 
 
-def podman(*arguments: str) -> str:
+def podman(*arguments: str, given: str = "") -> str:
     """Run podman and return what it printed. Raises Failed with what it complained about."""
-    return run("podman", *arguments)
+    return run("podman", *arguments, given=given)
 
 
-def run(*command: str) -> str:
-    """Run a command and return what it printed. Raises Failed with what it complained about."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment(), stdin=subprocess.DEVNULL, check=False
-    )
+def run(*command: str, given: str = "") -> str:
+    """Run a command, with something to read, and return what it printed. Raises Failed with its complaint."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), input=given, check=False)
     if done.returncode:
         message = f"{' '.join(command)[:400]}\nended with {done.returncode}: {(done.stdout + done.stderr)[-4000:]}"
         raise Failed(message)

@@ -103,9 +103,9 @@ class Project:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def inside(self, service: str, *command: str) -> str:
-        """Run a command in a service's container and return what it printed."""
-        return podman("exec", self.container(service), *command)
+    def inside(self, service: str, *command: str, given: str = "") -> str:
+        """Run a command in a service's container, with something to read, and return what it printed."""
+        return podman("exec", "--interactive", self.container(service), *command, given=given)
 
     def psql(self, service: str, statement: str, *options: str) -> str:
         """Return what psql prints of a statement on the database that a service is."""

@@ -174,7 +174,7 @@ def naive(orders: Orders, points: Points) -> None:
     """
     here = place.from_environment()
     with closing(psycopg2.connect(database.dsn(here.address("client_db"), "naive"))) as connection:
-        model = joblib.load(next(Path(here.settings.model_store).rglob("*.joblib")))
+        model = joblib.load(next(Path(here.settings.model_store.address).rglob("*.joblib")))
         engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=lambda: connection)
         table = f"naive_{orders.naive}"
         start = orders.window.start

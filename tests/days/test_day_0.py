@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from world import training_frame
 
 
 def plantao(world, *arguments):
@@ -47,6 +54,71 @@ def test_a_model_that_worked_elsewhere_is_refused_here_with_what_differs_and_wha
     assert "Traceback" not in ran.stderr
     assert world.attempts("status") == [("failed",)]
     assert world.results("select to_regclass('predictions.bad_reading')") == [(None,)]
+
+
+LIBRARY = """
+def prepare(frame):
+    {body}
+"""
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A package that the model's preprocessing comes from, and how to install another release of it."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    def install(body):
+        (folder / "client_features.py").write_text(LIBRARY.format(body=body))
+
+    yield install
+    sys.modules.pop("client_features", None)
+
+
+def test_an_upgrade_that_changes_what_the_model_answers_is_caught_by_the_check_and_by_the_run(world, library):
+    library("return frame.fillna(0.0)")
+    import client_features
+
+    frame = training_frame()
+    features = make_pipeline(FunctionTransformer(client_features.prepare), LogisticRegression())
+    world.fill()
+    world.register(features.fit(frame[["x", "y"]], frame["bad"]), frame)
+    world.job()
+    first = ("run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")
+    second = ("run", "bad_reading", "--from", "2013-04-02", "--to", "2013-04-03")
+    assert plantao(world, "check").returncode == 0
+    assert plantao(world, *first).returncode == 0
+
+    # The next release fills gaps with something else. Nothing fails, no version that anybody compares is another one.
+    library("return frame.fillna(frame.mean() + 1.0)")
+    checked, ran = plantao(world, "check"), plantao(world, *second)
+    assert (checked.returncode, ran.returncode) == (1, 1)
+    said = r"answers \d+ of its \d+ golden rows differently here than at registration \(by up to 0\.\d+; 1e-06"
+    assert re.search(rf"FAIL\tbad_reading: model\t.*{said}", checked.stdout)
+    assert re.search(said, ran.stderr)
+    assert world.attempts("status") == [("succeeded",), ("failed",)]
+    assert world.results("select count(*) from predictions.bad_reading") == [(20,)]
+
+    # And one that only computes in another way is let through.
+    library("return frame.where(frame.notna(), 0.0) * 1.0")
+    assert plantao(world, "check").returncode == plantao(world, *second).returncode == 0
+    assert world.results("select count(*) from predictions.bad_reading") == [(40,)]
+
+
+def test_another_lock_file_is_a_warning_of_the_check(world):
+    lock = world.folder / "requirements.txt"
+    lock.write_text("scikit-learn==1.9.1\n")
+    world.ready()
+    assert [line["state"] for line in json.loads(plantao(world, "check", "--json").stdout)] == ["OK"] * 4
+    lock.write_text("scikit-learn==1.9.1 # and more\n")
+    checked = plantao(world, "check")
+    assert checked.returncode == 0
+    assert "WARN\tbad_reading: environment\tlock was sha256:" in checked.stdout
+    assert plantao(world, "run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02").returncode == 0
+    written = world.results("select environment->>'lock' from plantao.runs")
+    assert written == [(f"sha256:{hashlib.sha256(lock.read_bytes()).hexdigest()}",)]
 
 
 def test_the_ledger_says_on_which_machine_and_with_what_a_run_was_made(world):

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from plantao import cli, promotion
 from plantao.checks import connection, machine, sample
 from plantao.schema.grants import SCORER
+from plantao.score import model_store
 from world import JOB, administer, classifier, training_frame
 
 SCHEDULED = JOB.replace("starts ", "ends = 2013-04-06\nstarts ")
@@ -565,6 +566,12 @@ def test_a_disk_that_is_full(here, limit, state):
     here.monkeypatch.setattr(machine, "WARN_BYTES", 1 << 60)
     here.monkeypatch.setattr(machine, limit, 1 << 60)
     here.names_only(state, "disk", r"GiB free in \S+, where batches wait", "TMPDIR")
+
+
+def test_a_model_cache_that_cannot_be_written(here):
+    here.monkeypatch.setattr(model_store, "is_fetched", lambda _: True)  # as if the store were a bucket
+    here.monkeypatch.setenv("PLANTAO_CACHE", "/proc/nowhere")
+    here.names_only("FAIL", "model cache", r"no temporary file .* models are kept that came from", "PLANTAO_CACHE")
 
 
 def test_a_folder_that_cannot_be_written(here):

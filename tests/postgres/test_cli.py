@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
 import joblib
 import pytest
+import skops.io
 
 from plantao import cli
-from world import JOB, classifier, training_frame
+from world import JOB, CreatesAFile, classifier, day, training_frame
 
 
 @pytest.fixture
@@ -173,6 +175,65 @@ def test_a_model_can_be_registered_from_a_file_and_a_frame(plantao, world, tmp_p
     assert [(line["version"], line["metrics"]) for line in listed] == [(1, {"roc_auc": 0.9}), (2, {})]
     assert plantao("models", "verify")[0] == 0
     assert plantao("-q", "run", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")[0] == 0
+
+
+@pytest.fixture
+def skops_command(world, tmp_path):
+    """A .skops file, and the command that registers it but for what it trusts."""
+    world.fill()
+    training_frame().to_parquet(tmp_path / "training.parquet")
+    skops.io.dump(classifier(training_frame()), tmp_path / "model.skops")
+    command = ["models", "register", str(tmp_path / "model.skops"), "--name", "bad_reading"]
+    return [*command, "--frame", str(tmp_path / "training.parquet")]
+
+
+def test_a_skops_file_is_registered_with_the_types_that_were_accepted(plantao, world, skops_command):
+    job = world.job()
+    status, _, err = plantao(*skops_command)
+    assert status == 2
+    assert "types that nobody has accepted: numpy.dtype" in err
+    options = err[err.index("--trust") :].split()
+    status, out, _ = plantao(*skops_command, *options)
+    assert status == 0
+    assert "trusted       numpy.dtype" in out
+    manifest = json.loads((world.folder / "models" / "bad_reading" / "1" / "manifest.json").read_text())
+    assert (manifest["file"], "numpy.dtype" in manifest["trusted"]) == ("model.skops", True)
+    assert plantao("check")[0] == plantao("models", "verify")[0] == 0
+    assert world.score(job, day(1)).counts.scored == 20
+
+
+def test_a_type_that_the_manifest_does_not_trust_is_not_made(plantao, world, skops_command):
+    world.job()
+    plantao(*skops_command, "--trust", "numpy.dtype")
+    path = world.folder / "models" / "bad_reading" / "1" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trusted": []}))
+    status, out, _ = plantao("check")
+    assert status == 1
+    assert "types that were not accepted at its registration: numpy.dtype" in out
+
+
+def test_what_is_only_named_skops_is_not_opened(plantao, world, skops_command, tmp_path):
+    (tmp_path / "model.skops").write_bytes(pickle.dumps(CreatesAFile(tmp_path / "canary")))
+    status, _, err = plantao(*skops_command)
+    assert status == 2
+    assert "is no .skops file, and is not opened as anything else" in err
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_version_beside_the_code_is_registered_by_its_number_and_scores(plantao, world):
+    job = world.ready()
+    (world.folder / "include").mkdir()
+    (world.folder / "models").rename(world.folder / "include" / "models")
+    world.sql("drop schema plantao cascade")
+    plantao("init")
+    status, out, _ = plantao("models", "register", "--name", "bad_reading", "--version", "1")
+    assert status == 0
+    assert "in client_db  champion" in out
+    assert world.results("select uri from plantao.models") == [(f"{world.folder}/include/models/bad_reading/1",)]
+    assert plantao("check")[0] == 0
+    assert world.score(job, day(1)).counts.scored == 20
+    world.register()  # goes to the store, under the next number
+    assert (world.folder / "models" / "bad_reading" / "2" / "manifest.json").exists()
 
 
 def test_a_model_can_be_registered_with_a_query(plantao, world, tmp_path):

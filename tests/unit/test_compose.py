@@ -208,6 +208,14 @@ def test_tasks_may_read_models_but_not_change_them():
     assert "models:/models:ro" in filled_in()["services"]["scheduler"]["volumes"]
 
 
+def test_whoever_has_the_models_knows_where_they_are():
+    having = {name for name, s in SERVICES.items() if any(":/models" in v for v in s.get("volumes", []))}
+    assert having == {"init", "scheduler", "demo"}
+    assert {SERVICES[name]["environment"]["PLANTAO_MODEL_STORE"] for name in having} == {
+        "${PLANTAO_MODEL_STORE:-/models}"
+    }
+
+
 def test_the_image_can_be_built_on_another_base():
     assert re.search(r"^ARG BASE_IMAGE=\S+\nFROM \$\{BASE_IMAGE\}$", DOCKERFILE, flags=re.MULTILINE)
     assert "BASE_IMAGE" in SERVICES["init"]["build"]["args"]

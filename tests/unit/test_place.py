@@ -68,13 +68,17 @@ def test_an_empty_variable_counts_as_not_set(tmp_path):
     found = settings.read({"PLANTAO_HOME": str(tmp_path), "PLANTAO_JOBS": "", "PLANTAO_SCHEMA": ""})
     assert found.jobs == tmp_path / "include" / "jobs"
     assert found.schema == "plantao"
-    assert found.model_store == str(tmp_path / ".plantao" / "models")
+    assert found.model_store.address == str(tmp_path / ".plantao" / "models")
+    assert found.model_store.beside_code == tmp_path / "include" / "models"
+    assert found.model_store.cache == tmp_path / ".plantao" / "cache"
+    assert found.lock == tmp_path / "requirements.txt"
 
 
 def test_the_environment_decides(tmp_path):
     given = {"PLANTAO_HOME": str(tmp_path), "PLANTAO_JOBS": "/j", "PLANTAO_MODEL_STORE": "/m", "PLANTAO_SCHEMA": "s"}
-    found = settings.read({**given, "PLANTAO_THREADS": "3"})
-    assert (found.jobs, found.model_store, found.schema, found.threads) == (Path("/j"), "/m", "s", 3)
+    found = settings.read({**given, "PLANTAO_THREADS": "3", "PLANTAO_CACHE": "/c", "PLANTAO_LOCK": "/l"})
+    assert (found.jobs, found.model_store.address, found.schema, found.threads) == (Path("/j"), "/m", "s", 3)
+    assert (found.model_store.cache, found.lock) == (Path("/c"), Path("/l"))
 
 
 def test_a_model_may_use_every_core_only_where_waiting_threads_sleep(tmp_path):

@@ -30,6 +30,7 @@ def register(model, frame, **more):
         file="model.joblib",
         created_by="me",
         created_at=dt.datetime(2013, 4, 1, tzinfo=dt.UTC),
+        environment={},
         **more,
     )
 
@@ -179,11 +180,25 @@ def test_a_manifest_survives_json():
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
 
 
-def test_only_another_scikit_learn_forbids():
-    trained = {"scikit-learn": "1.5.2", "numpy": "2.0", "python": "3.11.7"}
-    forbids, notes = environment_differences(trained, {**trained, "scikit-learn": "1.9.1", "numpy": "2.4"})
-    assert forbids == ["scikit-learn was 1.5.2 at training and is 1.9.1 here"]
+@pytest.mark.parametrize("here", ["1.10.0", "1.8.1", "2.9.1", "missing"])
+def test_another_minor_scikit_learn_forbids(here):
+    trained = {"scikit-learn": "1.9.1", "numpy": "2.0", "python": "3.11.7"}
+    forbids, notes = environment_differences(trained, {**trained, "scikit-learn": here, "numpy": "2.4"})
+    assert forbids == [f"scikit-learn was 1.9.1 at training and is {here} here"]
     assert notes == ["numpy was 2.0 at training and is 2.4 here"]
+
+
+def test_other_differences_are_worth_knowing_and_forbid_nothing():
+    trained = {"scikit-learn": "1.9.1", "platform": "Linux x86_64", "lock": "sha256:" + "1" * 64, "joblib": "1.5"}
+    here = {"scikit-learn": "1.9.2", "platform": "Darwin arm64", "lock": "sha256:" + "2" * 64, "more": "1"}
+    forbids, notes = environment_differences(trained, here)
+    assert forbids == []
+    assert notes == [
+        "scikit-learn was 1.9.1 at training and is 1.9.2 here",
+        "platform was Linux x86_64 at training and is Darwin arm64 here",
+        "lock was sha256:111111111111… at training and is sha256:222222222222… here",
+        "joblib was 1.5 at training and is missing here",
+    ]
     assert environment_differences(trained, trained) == ([], [])
 
 

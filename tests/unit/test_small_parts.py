@@ -1,18 +1,16 @@
-"""Keys, spool, control group, profile, summary, log, store, rights: small parts with one promise each."""
+"""Keys, spool, control group, profile, summary, log, rights: small parts with one promise each."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from plantao import log
-from plantao.errors import DatabaseUnavailable, UsageError
+from plantao.errors import DatabaseUnavailable
 from plantao.extract import keys
 from plantao.extract.spool import Spool
 from plantao.load import copy_format
@@ -20,8 +18,7 @@ from plantao.load.copy_format import Fixed
 from plantao.measure.control import control_group
 from plantao.measure.summary import Scored, summarise
 from plantao.schema.grants import grants
-from plantao.score import model_store
-from world import JOB, classifier, training_frame
+from world import JOB
 
 BIG = 2**53 + 1
 
@@ -194,56 +191,6 @@ def test_a_stopwatch_adds_up():
         with watch.step("score"):
             time.sleep(0.01)
     assert watch.seconds["score"] >= 0.02
-
-
-# --- the model store -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def manifest():
-    from datetime import UTC, datetime
-
-    from plantao.score.registration import describe
-
-    when = datetime(2013, 4, 1, tzinfo=UTC)
-    known = {"version": 1, "sha256": "0" * 64, "file": "model.joblib", "created_by": "me", "created_at": when}
-    return describe(classifier(training_frame()), training_frame(), name="m", **known)
-
-
-def test_a_version_is_written_whole_and_never_again(tmp_path, manifest):
-    store = str(tmp_path)
-    place = model_store.write_version(store, manifest, b"bytes")
-    assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "model.joblib"]
-    with pytest.raises(UsageError, match="exists already; a version never changes"):
-        model_store.write_version(store, manifest, b"others")
-    assert model_store.read_bytes(store, manifest) == b"bytes"
-    assert model_store.read_manifest(store, "m", 1) == manifest
-    assert [path.name for path in place.parent.iterdir()] == ["1"]
-
-
-def test_an_unfinished_version_is_no_version(tmp_path, manifest):
-    model_store.write_version(str(tmp_path), manifest, b"bytes")
-    (tmp_path / "m" / ".2-abc").mkdir()
-    (tmp_path / "m" / "notes.txt").touch()
-    assert model_store.versions(str(tmp_path), "m") == [1]
-    assert model_store.next_version(str(tmp_path), "m", [4]) == 5
-    assert model_store.models(str(tmp_path)) == ["m"]
-
-
-def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, manifest, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
-        model_store.write_version(str(tmp_path), manifest, b"bytes")
-    assert list((tmp_path / "m").iterdir()) == []
-
-
-def test_a_store_that_is_no_folder_is_refused_with_the_variable():
-    assert model_store.folder_of("file:///srv/models") == Path("/srv/models")
-    with pytest.raises(UsageError, match="PLANTAO_MODEL_STORE"):
-        model_store.folder_of("s3://bucket")
 
 
 # --- rights ----------------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from plantao.job_file import read_folder
 from plantao.origin import code_version
 from plantao.schema import migrate
 from plantao.score import model_store, registry
-from plantao.score.manifest import LIBRARIES, current_environment
+from plantao.score.environment import current_environment
+from plantao.score.manifest import LIBRARIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from plantao.place import Place
     from plantao.score.registry import Registered
@@ -46,8 +46,8 @@ def describe(place: Place) -> dict[str, Any]:
     return {
         "plantao": __version__,
         "code": code_version(),
-        "lock": _lock(place.settings.home / "requirements.txt"),
-        **current_environment(),
+        "lock": MISSING,
+        **current_environment(place.settings.lock),
         "packages": _packages(),
         "ledger": ledgers,
         "jobs": {name: _job(place, job, versions.get(name, [])) for name, job in jobs.items()},
@@ -129,10 +129,3 @@ def _job_digest(place: Place, job: Job) -> str:
     """Return the digest of a job's file, and of its query wherever that is written."""
     content = (place.settings.jobs / f"{job.name}.toml").read_bytes()
     return hashlib.sha256(content + (job.query or "").encode()).hexdigest()
-
-
-def _lock(path: Path) -> str:
-    try:
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    except OSError:
-        return MISSING

@@ -7,11 +7,13 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plantao.alert import slack
 from plantao.checks.answer import fail, ok, warn
+from plantao.score import model_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,30 +26,49 @@ WARN_BYTES, FAIL_BYTES = 2 * GIB, GIB // 4
 SECONDS = 10
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a folder is for, and the setting that names another one."""
+
+    what: str
+    setting: str
+
+
+SPILL = Use("where batches wait that do not fit into memory", "TMPDIR")
+CACHE = Use("where models are kept that came from a bucket", "PLANTAO_CACHE")
+
+
 def ask(page: Page, settings: Settings) -> None:
     """Ask about this machine and its neighbours."""
-    page.ask("disk", lambda: (_room_to_spill(), True))
+    page.ask("disk", lambda: (_room(Path(tempfile.gettempdir()), SPILL), True))
+    if model_store.is_fetched(settings.model_store):
+        page.ask("model cache", lambda: (_room(_existing(settings.model_store.cache), CACHE), True))
     page.ask("airflow", lambda: (_airflow(settings.airflow_url), True))
     page.ask("slack", lambda: (_slack(), True))
 
 
-def _room_to_spill() -> Answer:
-    """Ask for the folder to which batches go that wait to be scored."""
-    cure = "set TMPDIR to a folder on a disk with room that this user may write to"
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there: it is made when it is first needed."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _room(folder: Path, use: Use) -> Answer:
+    """Ask for room in a folder, and whether this user may write there."""
     try:
-        folder = Path(tempfile.gettempdir())
         with tempfile.TemporaryFile(dir=folder):
-            return room_answer(str(folder), shutil.disk_usage(folder).free)
+            return room_answer(str(folder), shutil.disk_usage(folder).free, use)
     except OSError as error:
-        return fail(f"no temporary file can be made: {error.strerror or error}", cure)
+        cure = f"set {use.setting} to a folder on a disk with room that this user may write to"
+        return fail(f"no temporary file can be made: {error.strerror or error} ({folder}, {use.what})", cure)
 
 
-def room_answer(folder: str, free: int) -> Answer:
-    """Judge how much room there is for batches that wait. Pure."""
-    said = f"{free / GIB:,.1f} GiB free in {folder}, where batches wait that do not fit into memory"
+def room_answer(folder: str, free: int, use: Use) -> Answer:
+    """Judge how much room there is for what goes there. Pure."""
+    said = f"{free / GIB:,.1f} GiB free in {folder}, {use.what}"
     if free >= WARN_BYTES:
         return ok(said)
-    return (warn if free >= FAIL_BYTES else fail)(said, "make room there, or set TMPDIR to a folder that has it")
+    cure = f"make room there, or set {use.setting} to a folder that has it"
+    return (warn if free >= FAIL_BYTES else fail)(said, cure)
 
 
 def _airflow(url: str | None) -> Answer:

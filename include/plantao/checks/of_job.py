@@ -17,7 +17,8 @@ from plantao.extract.source import missing_columns
 from plantao.load import write
 from plantao.load.table import mismatches, prediction_table
 from plantao.score import gate, model_store, registry
-from plantao.score.manifest import current_environment, environment_differences
+from plantao.score.environment import current_environment
+from plantao.score.manifest import environment_differences
 from plantao.validate.contract import differences
 from plantao.validate.source import source_problems
 
@@ -46,7 +47,7 @@ def ask(page: Page, job: Job, place: Place, at_source: Reached, at_target: Reach
     """Ask about one job whatever its databases let one ask."""
     versions = page.ask(f"{job.name}: model", lambda: _model(job, place)) if at_target.has_ledger else None
     champion = None if versions is None else versions.champion
-    if champion is not None and (notes := _differences(champion.manifest)):
+    if champion is not None and (notes := _differences(champion.manifest, place)):
         cure = "nothing, since the golden rows agree; the lock file of the training makes them the same"
         page.add(f"{job.name}: environment", warn("; ".join(notes), cure))
     source = page.ask(f"{job.name}: source", lambda: _source(job, place, champion)) if at_source.answers else None
@@ -68,7 +69,7 @@ def _model(job: Job, place: Place) -> tuple[Answer, Versions]:
         champion = gate.verified(registered, place.settings)
     except GoldenRowsDiffer as error:
         manifest = model_store.read_manifest(place.settings.model_store, registered.model, registered.version)
-        if not (notes := _differences(manifest)):
+        if not (notes := _differences(manifest, place)):
             raise
         message = f"{error.what} What else differs: {'; '.join(notes)}."
         cure = "install the lock file of the training, or register the model again on this kind of machine"
@@ -77,9 +78,9 @@ def _model(job: Job, place: Place) -> tuple[Answer, Versions]:
     return ok(said), Versions(champion, challengers)
 
 
-def _differences(manifest: Manifest) -> list[str]:
+def _differences(manifest: Manifest, place: Place) -> list[str]:
     """Return in what this environment differs from the training's without forbidding anything."""
-    return environment_differences(manifest.environment, current_environment())[1]
+    return environment_differences(manifest.environment, current_environment(place.settings.lock))[1]
 
 
 def _challenger(registered: Registered, place: Place, source: Source | None) -> Answer:

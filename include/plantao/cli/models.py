@@ -30,12 +30,13 @@ ConnectionsOption = Annotated[
 @app.command()
 def register(
     name: NameOption,
-    path: Annotated[Path | None, typer.Argument(help="The fitted pipeline, a file written by joblib.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="The fitted pipeline, a file written by joblib or skops.")] = None,
     frame: Annotated[Path | None, typer.Option(help="The training frame: a Parquet or CSV file.")] = None,
     query: Annotated[str | None, typer.Option(help="Or one SELECT that reads it, or @FILE with one.")] = None,
     source: Annotated[str, typer.Option(help="The connection for --query.")] = DEFAULT_CONNECTION,
     positive: Annotated[str | None, typer.Option(help="Binary: the positive class (default: the second).")] = None,
     metrics: Annotated[Path | None, typer.Option(help="A JSON file of metrics on unseen data, name to number.")] = None,
+    trust: Annotated[list[str] | None, typer.Option(help="A type that the .skops file may make, repeatable.")] = None,
     connection: ConnectionsOption = None,
     version: Annotated[
         int | None, typer.Option(help="Without PATH: enter a version of the store into databases that lack it.")
@@ -59,7 +60,7 @@ def register(
             message = "--version goes without PATH; a new file gets the next number by itself."
             raise UsageError(message)
         manifest, entries = registering.register(
-            _read(path),
+            _model(path),
             _frame(frame, query, source, here),
             here,
             name=name,
@@ -67,6 +68,7 @@ def register(
             metrics=_metrics(metrics),
             connections=connection,
             why=why,
+            trust=trust or (),
         )
     if json_:
         show.as_json({**manifest.model_dump(mode="json"), "databases": [vars(entry) for entry in entries]})
@@ -78,6 +80,7 @@ def register(
             "kind": manifest.output.kind,
             "columns": len(manifest.contract.columns),
             "golden rows": len(manifest.golden.rows),
+            **({"trusted": ", ".join(manifest.trusted)} if manifest.trusted else {}),
             **{
                 f"in {entry.connection}": "champion" if entry.became_champion else "registered, the champion stays"
                 for entry in entries
@@ -123,7 +126,8 @@ def verify(
 ) -> None:
     """Put registered versions through the gate on this machine: hash, environment, golden rows."""
     from plantao.score import model_file, model_store
-    from plantao.score.manifest import current_environment, environment_differences
+    from plantao.score.environment import current_environment
+    from plantao.score.manifest import environment_differences
 
     here = place.from_environment()
     results = []
@@ -135,7 +139,7 @@ def verify(
             try:
                 manifest = model_store.read_manifest(here.settings.model_store, row["model"], row["version"])
                 model_file.load(model_store.read_bytes(here.settings.model_store, manifest), manifest, row["sha256"])
-                _, notes = environment_differences(manifest.environment, current_environment())
+                _, notes = environment_differences(manifest.environment, current_environment(here.settings.lock))
                 if notes:
                     result |= {"state": "WARN", "what": "; ".join(notes)}
             except PlantaoError as error:
@@ -170,6 +174,16 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}."
         raise UsageError(message) from error
+
+
+def _model(path: Path) -> bytes:
+    from plantao.score.model_file import is_skops
+
+    content = _read(path)
+    if path.suffix == ".skops" and not is_skops(content):
+        message = f"{path} is no .skops file, and is not opened as anything else."
+        raise UsageError(message, "write it with skops.io.dump")
+    return content
 
 
 def _frame(path: Path | None, query: str | None, source: str, here: Place) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plantao import ledger, place
+from plantao import ledger, place, standing
 from plantao import run as runs
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
@@ -143,8 +143,8 @@ def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, An
     if isinstance(declared, PlantaoError):
         return {"job": name, "health": "broken", "error": str(declared)}
     with ledger.session(declared, here, "plantao/status") as connection:
-        row = next((dict(r) for r in ledger.status(connection) if r["job"] == name), {})
-        attempts = [dict(r) for r in ledger.attempts(connection, name, 10)]
+        row = next((dict(r) for r in standing.status(connection) if r["job"] == name), {})
+        attempts = [dict(r) for r in standing.attempts(connection, name, 10)]
     owed = runs.owed_windows(declared, here)
     last = Window.of(row["last_window_start"], row["last_window_end"]) if row.get("last_window_start") else None
     health = row.get("health", "waiting")

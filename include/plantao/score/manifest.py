@@ -6,9 +6,7 @@ of the file, the libraries of the training, the contract, and golden rows with t
 
 from __future__ import annotations
 
-import platform
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib")
+FileName = Literal["model.joblib", "model.skops"]
 # Two machines, or a batch and a single row, already differ in the last bits; a wrong library differs in the first.
 TOLERANCE = 1e-6
 
@@ -63,8 +62,10 @@ class Manifest(Part):
     format: Literal[1] = 1
     model: str
     version: int = Field(ge=1)
-    file: str
+    file: FileName
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    trusted: tuple[str, ...] = ()
+    """The types of a .skops file that were accepted at registration, besides those that skops trusts by itself."""
     created_at: datetime
     created_by: str
     environment: dict[str, str]
@@ -82,27 +83,26 @@ class Manifest(Part):
         return f"{self.model}/{self.version}"
 
 
-def current_environment() -> dict[str, str]:
-    """Return the Python, the platform and the library versions of this process."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = "missing"
-    return found
-
-
 def environment_differences(trained: Mapping[str, str], here: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return what differs between two environments: (what forbids to run, what is only worth knowing).
 
-    Another scikit-learn forbids, because it promises nothing about models of another version; about the rest
-    the golden rows decide.
+    Another scikit-learn forbids, unless it differs in the patch level alone, because it promises nothing about models
+    of another version; about the rest the golden rows decide.
     """
-    different = [
-        f"{name} was {trained[name]} at training and is {here.get(name, 'missing')} here"
-        for name in trained
-        if trained[name] != here.get(name)
-    ]
-    forbids = [line for line in different if line.startswith("scikit-learn ")]
-    return forbids, [line for line in different if line not in forbids]
+    forbids: list[str] = []
+    notes: list[str] = []
+    for name, then in trained.items():
+        now = here.get(name, "missing")
+        if now != then:
+            grave = name == "scikit-learn" and not same_minor(then, now)
+            (forbids if grave else notes).append(f"{name} was {_short(then)} at training and is {_short(now)} here")
+    return forbids, notes
+
+
+def same_minor(one: str, other: str) -> bool:
+    """Tell whether two versions of a library differ in the patch level at most."""
+    return one.split(".")[:2] == other.split(".")[:2]
+
+
+def _short(value: str) -> str:
+    return f"{value[:19]}…" if value.startswith("sha256:") else value

@@ -2,33 +2,43 @@
 
 The order matters: unpickling a file runs its code, so the bytes are hashed first, and the very bytes that were
 hashed are the ones that are loaded. Then the model must answer the golden rows as it did at registration.
+
+A .skops file makes no other types than those that were accepted at its registration. Which of the two a file is, its
+bytes say and not its manifest, so that no edit of a manifest gets a .skops file unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from plantao.errors import EnvironmentDiffers, GoldenRowsDiffer, ModelTampered, ModelUnreadable
-from plantao.score import manifest as manifests
+from plantao import log
+from plantao.errors import EnvironmentDiffers, GoldenRowsDiffer, ModelTampered, ModelUnreadable, UsageError
+from plantao.score.environment import current_environment
+from plantao.score.manifest import environment_differences, same_minor
 from plantao.score.predict import arrow_type, probabilities, to_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from plantao.score.manifest import Golden, Manifest
 
 NOTHING_WRITTEN = "No row was read and nothing was written"
+# What a .skops file, being a zip file, begins with. No pickle can: there, "P" asks for an object of the reader's own.
+SKOPS = b"PK\x03\x04"
 
 
 def load(content: bytes, manifest: Manifest, registered_sha256: str) -> Any:
     """Return the model in `content`, once hash, environment and golden rows agree with the registration."""
     verify_bytes(content, manifest, registered_sha256)
     verify_environment(manifest)
-    model = unpickle(content, manifest)
+    model = opened(content, manifest.name, manifest.trusted)
     verify_golden_rows(model, manifest)
     return model
 
@@ -49,30 +59,88 @@ def verify_bytes(content: bytes, manifest: Manifest, registered_sha256: str) -> 
 
 def verify_environment(manifest: Manifest) -> None:
     """Raise EnvironmentDiffers when a library that must be the same is another one here."""
-    forbids, _ = manifests.environment_differences(manifest.environment, manifests.current_environment())
+    forbids, _ = environment_differences(manifest.environment, current_environment())
     if forbids:
         message = f"model {manifest.name} was made elsewhere: {'; '.join(forbids)}. {NOTHING_WRITTEN}."
         advice = "install the lock file the model was trained with, or train and register a version with this one"
         raise EnvironmentDiffers(message, advice, "score")
 
 
-def unpickle(content: bytes, manifest: Manifest) -> Any:
-    """Load the verified bytes. A warning of another scikit-learn version is an error."""
-    import joblib
+def opened(content: bytes, name: str, trusted: Collection[str] = ()) -> Any:
+    """Return the model in bytes that somebody vouches for: unless they are a .skops file, this runs their code.
+
+    Raises EnvironmentDiffers for the file of another scikit-learn (another patch level is only logged), and
+    ModelUnreadable.
+    """
+    import sklearn
     from sklearn.exceptions import InconsistentVersionWarning
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", InconsistentVersionWarning)
-            return joblib.load(io.BytesIO(content))
-    except InconsistentVersionWarning as warning:
-        message = f"model {manifest.name} was made elsewhere: {warning}. {NOTHING_WRITTEN}."
-        advice = "install the lock file the model was trained with, or train and register a version with this one"
-        raise EnvironmentDiffers(message, advice, "score") from warning
-    except Exception as error:
-        message = f"model {manifest.name} could not be loaded: {type(error).__name__}: {error}. {NOTHING_WRITTEN}."
+    model, failure, unknown = None, None, []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InconsistentVersionWarning)
+        try:
+            unknown = types_beyond(trusted, content)
+            model = None if unknown else _deserialised(content, trusted)
+        except Exception as error:  # noqa: BLE001 - raised below, once it is known whether another version is the cause
+            failure = error
+    for warning in caught:
+        if not isinstance(warning.message, InconsistentVersionWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif same_minor(warning.message.original_sklearn_version, sklearn.__version__):
+            log.event("the model is of another patch level of scikit-learn", {"model": name}, logging.WARNING)
+        else:
+            message = f"model {name} was made elsewhere: {warning.message}. {NOTHING_WRITTEN}."
+            advice = "install the lock file the model was trained with, or train and register a version with this one"
+            raise EnvironmentDiffers(message, advice, "score") from failure
+    if unknown:
+        message = f"model {name} holds types that were not accepted at its registration: {', '.join(unknown)}. "
+        advice = "register the file as a new version, with --trust for the types that you know"
+        raise ModelUnreadable(message + f"It was not opened. {NOTHING_WRITTEN}.", advice, "score")
+    if failure is not None:
+        message = f"model {name} could not be loaded: {type(failure).__name__}: {failure}. {NOTHING_WRITTEN}."
         advice = "install the package that the model's classes come from, in the version of the training"
-        raise ModelUnreadable(message, advice, "score") from error
+        raise ModelUnreadable(message, advice, "score") from failure
+    return model
+
+
+def is_skops(content: bytes) -> bool:
+    """Tell whether a file is a .skops file and no pickle."""
+    return content.startswith(SKOPS)
+
+
+def types_beyond(trusted: Collection[str], content: bytes) -> list[str]:
+    """Return what a .skops file makes beyond the trusted types and those skops trusts by itself; runs nothing in it."""
+    if not is_skops(content):
+        return []
+    from skops.io import get_untrusted_types
+
+    return sorted(set(get_untrusted_types(data=content)) - set(trusted))
+
+
+def accepted_types(content: bytes, accept: Collection[str]) -> list[str]:
+    """Return which of the accepted types a .skops file makes. Raises UsageError when it makes others as well."""
+    if accept and not is_skops(content):
+        message = "--trust goes with a .skops file; to open a joblib file is to trust all of it."
+        raise UsageError(message)
+    try:
+        needed, refused = types_beyond((), content), types_beyond(accept, content)
+    except Exception as error:
+        message = f"the file is no .skops file: {type(error).__name__}: {error}."
+        raise UsageError(message, "write it with skops.io.dump") from error
+    if refused:
+        message = f"the file makes types that nobody has accepted: {', '.join(refused)}."
+        raise UsageError(message, f"if you know them, add {' '.join(f'--trust {name}' for name in refused)}")
+    return needed
+
+
+def _deserialised(content: bytes, trusted: Collection[str]) -> Any:
+    if is_skops(content):
+        from skops.io import loads
+
+        return loads(content, trusted=list(trusted))
+    import joblib
+
+    return joblib.load(io.BytesIO(content))
 
 
 def ask_golden_rows(model: Any, manifest: Manifest, golden: Golden) -> np.ndarray[Any, np.dtype[np.float64]]:

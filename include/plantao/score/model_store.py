@@ -1,104 +1,174 @@
-"""The model store: a folder with `MODEL/VERSION/model.joblib` and `MODEL/VERSION/manifest.json`.
+"""The model store: `MODEL/VERSION/model.joblib` (or `model.skops`), with `MODEL/VERSION/manifest.json` beside it.
 
-A version is written beside its place and renamed into it, so a reader never finds half of one, and a version that
-exists is never written again.
+It is a folder or a bucket; what it lacks is looked for among the versions that travel with the code. A version is one
+when its manifest is there, which is written last, and a version that exists is never written again.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
-from plantao.errors import ModelMissing, ModelUnreadable, UsageError
+from plantao.errors import ModelMissing, ModelTampered, ModelUnreadable, UsageError
+from plantao.score import model_cache
+from plantao.score.folder import Folder
 from plantao.score.manifest import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
-MODEL_FILE = "model.joblib"
+    from plantao.settings import ModelStore
+
 MANIFEST_FILE = "manifest.json"
 
 
-def folder_of(store: str) -> Path:
-    """Return the folder that a store's address names. Raises UsageError for what is no local folder."""
-    path = store.removeprefix("file://")
-    if "://" in path:
-        message = f"the model store {store!r} is not a local folder."
-        raise UsageError(message, "set PLANTAO_MODEL_STORE to a folder (a bucket may be mounted as one)")
-    return Path(path).absolute()
+class Shelf(Protocol):
+    """What can hold versions. Paths are `MODEL/VERSION/FILE`; what is missing is an OSError."""
+
+    address: str
+
+    def names(self) -> list[str]:
+        """Return the names of the folders in it."""
+
+    def files(self, folder: str) -> list[str]:
+        """Return what is in a folder: of that of a model, `VERSION/FILE`."""
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file."""
+
+    def publish(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write a version, the last file last. Raises FileExistsError when one is there already."""
 
 
-def versions(store: str, model: str) -> list[int]:
-    """Return the numbers of the versions in the store, ascending."""
-    folder = folder_of(store) / model
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+def versions(store: ModelStore, model: str) -> list[int]:
+    """Return the numbers of the versions that can be read, ascending."""
+    return sorted({number for shelf in _shelves(store) for number in _numbers(shelf, model, MANIFEST_FILE)})
 
 
-def models(store: str) -> list[str]:
-    """Return the names of the models in the store, in alphabetical order."""
-    folder = folder_of(store)
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and versions(store, path.name))
+def models(store: ModelStore) -> list[str]:
+    """Return the names of the models that have a version, in alphabetical order."""
+    names = {name for shelf in _shelves(store) for name in shelf.names()}
+    return sorted(name for name in names if versions(store, name))
 
 
-def read_manifest(store: str, model: str, version: int) -> Manifest:
-    """Return the manifest of a version. Raises ModelMissing, or ModelUnreadable when it is not a manifest."""
-    path = folder_of(store) / model / str(version) / MANIFEST_FILE
+def next_version(store: ModelStore, model: str, taken: Iterable[int] = ()) -> int:
+    """Return the first number after every one that the store, or a database, knows.
+
+    The number of a version that was begun and never finished is not used again.
+    """
+    begun = {number for shelf in _shelves(store) for number in _numbers(shelf, model)}
+    return max([0, *begun, *taken]) + 1
+
+
+def read_manifest(store: ModelStore, model: str, version: int) -> Manifest:
+    """Return the manifest of a version.
+
+    Raises ModelMissing, ModelUnreadable when it is not a manifest, and ModelTampered when it is another version's.
+    """
+    path = f"{model}/{version}/{MANIFEST_FILE}"
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json(_read(store, path))
     except OSError as error:
-        message = f"model {model}/{version} is not in the store {store} ({error.strerror}). No row was read."
+        message = f"model {model}/{version} is not in the store {store} ({_reason(error)}). No row was read."
         raise ModelMissing(message, f"copy the version's folder there; the store has {_shown(store, model)}") from error
     except ValidationError as error:
         message = f"{path} is not a manifest: {error.error_count()} mistakes, the first at {error.errors()[0]['loc']}."
         raise ModelUnreadable(message, "restore the version's folder from a backup") from error
+    if (manifest.model, manifest.version) != (model, version):
+        message = f"the folder of model {model}/{version} holds the manifest of {manifest.name}. No row was read."
+        raise ModelTampered(message, "restore the version's folder from a backup")
+    return manifest
 
 
-def read_bytes(store: str, manifest: Manifest) -> bytes:
-    """Return the bytes of the model file, without looking into them."""
-    path = folder_of(store) / manifest.model / str(manifest.version) / manifest.file
+def read_bytes(store: ModelStore, manifest: Manifest) -> bytes:
+    """Return the bytes of the model file, without looking into them; those of a bucket go through the cache."""
+
+    def fetch() -> bytes:
+        return _read(store, f"{manifest.model}/{manifest.version}/{manifest.file}")
+
     try:
-        return path.read_bytes()
+        if _local_path(store.address) is not None:
+            return fetch()
+        return model_cache.read(store.cache / "models", manifest.sha256, fetch)
     except OSError as error:
-        message = f"the file of model {manifest.name} cannot be read ({error.strerror}: {path}). No row was read."
+        message = f"the file of model {manifest.name} cannot be read ({_reason(error)}) from {store}. No row was read."
         raise ModelMissing(message, "restore the version's folder from a backup") from error
 
 
-def write_version(store: str, manifest: Manifest, content: bytes) -> Path:
-    """Put a new version into the store and return its folder. Raises UsageError when the version exists."""
-    folder = folder_of(store) / manifest.model
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / str(manifest.version)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=folder))
+def write_version(store: ModelStore, manifest: Manifest, content: bytes) -> str:
+    """Put a new version into the store and return its address. Raises UsageError when the version exists."""
+    shelf = _shelf(store.address)
+    text = manifest.model_dump_json(indent=1) + "\n"
     try:
-        (unfinished / manifest.file).write_bytes(content)
-        (unfinished / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        unfinished.chmod(0o755)
-        os.rename(unfinished, place)  # noqa: PTH104 - Path.rename promises less: this one fails on a full folder
+        # The manifest comes last: it makes the version one.
+        shelf.publish(manifest.name, {manifest.file: content, MANIFEST_FILE: text.encode()})
+    except FileExistsError as error:
+        message = f"model {manifest.name} exists already; a version never changes."
+        raise UsageError(message, "register without --version to get the next number") from error
     except OSError as error:
-        if place.exists():
-            message = f"model {manifest.name} exists already; a version never changes."
-            raise UsageError(message, "register without --version to get the next number") from error
-        raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return place
+        message = f"model {manifest.name} cannot be written to the store {store}: {_reason(error)}."
+        raise UsageError(
+            message, "make the bucket or folder, room in it or the right to write, or set PLANTAO_MODEL_STORE"
+        ) from error
+    return f"{shelf.address}/{manifest.name}"
 
 
-def next_version(store: str, model: str, taken: Iterable[int] = ()) -> int:
-    """Return the first number after every one that the store, or a database, knows."""
-    return max([0, *versions(store, model), *taken]) + 1
+def address_of(store: ModelStore, manifest: Manifest) -> str:
+    """Return where a version is: in the store, or beside the code."""
+    holding = (s for s in _shelves(store) if manifest.version in _numbers(s, manifest.model, MANIFEST_FILE))
+    return f"{next(holding, _shelf(store.address)).address}/{manifest.name}"
 
 
-def _shown(store: str, model: str) -> str:
+def _shelves(store: ModelStore) -> Iterator[Shelf]:
+    """Give the store and, to who asks for more, the versions beside the code."""
+    yield _shelf(store.address)
+    yield Folder(store.beside_code)
+
+
+def _shelf(address: str) -> Shelf:
+    path = _local_path(address)
+    if path is not None:
+        return Folder(path)
+    from plantao.score.bucket import Bucket
+
+    return Bucket(address)
+
+
+def is_fetched(store: ModelStore) -> bool:
+    """Tell whether model files are fetched from elsewhere, and so go through the cache."""
+    return _local_path(store.address) is None
+
+
+def _local_path(address: str) -> Path | None:
+    path = address.removeprefix("file://")
+    return None if "://" in path else Path(path)
+
+
+def _numbers(shelf: Shelf, model: str, file: str | None = None) -> set[int]:
+    """Return the versions of which there is anything, or this file."""
+    found = (path.partition("/") for path in shelf.files(model))
+    return {int(number) for number, _, name in found if re.fullmatch("[1-9][0-9]*", number) and file in {None, name}}
+
+
+def _read(store: ModelStore, path: str) -> bytes:
+    """Read from the first place that has the file. Raises the store's own error when none has."""
+    errors = []
+    for shelf in _shelves(store):
+        try:
+            return shelf.read(path)
+        except OSError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _shown(store: ModelStore, model: str) -> str:
     found = versions(store, model)
     if found:
         return f"versions {', '.join(map(str, found))} of {model}"

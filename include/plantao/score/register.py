@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import joblib
-
-from plantao.score import model_store, registry
+from plantao.score import model_file, model_store, registry
+from plantao.score.environment import current_environment
 from plantao.score.registration import describe
 
 if TYPE_CHECKING:
@@ -42,12 +40,15 @@ def register(  # noqa: PLR0913 - what a registration is asked
     training: Mapping[str, Any] | None = None,
     connections: Sequence[str] | None = None,
     why: str = "registered",
+    trust: Sequence[str] = (),
 ) -> tuple[Manifest, list[Entry]]:
-    """Register the model in `content` (a joblib file) as the next version of `name`.
+    """Register the model in `content` (a joblib or a .skops file) as the next version of `name`.
 
+    `trust` are the types that a .skops file may make besides those that skops trusts by itself.
     The databases are asked first, so that nothing is put into the store when one of them cannot take the version.
     """
-    model = joblib.load(io.BytesIO(content))
+    trusted = model_file.accepted_types(content, trust)
+    model = model_file.opened(content, name, trusted)
     who = getpass.getuser()
     chosen = list(connections or registry.databases_of(name, place))
     taken: list[int] = []
@@ -60,9 +61,11 @@ def register(  # noqa: PLR0913 - what a registration is asked
         name=name,
         version=model_store.next_version(place.settings.model_store, name, taken),
         sha256=hashlib.sha256(content).hexdigest(),
-        file=model_store.MODEL_FILE,
+        file="model.skops" if model_file.is_skops(content) else "model.joblib",
         created_by=who,
         created_at=datetime.now(UTC),
+        environment=current_environment(place.settings.lock),
+        trusted=trusted,
         positive=positive,
         metrics=metrics,
         training=training,
@@ -72,8 +75,10 @@ def register(  # noqa: PLR0913 - what a registration is asked
 
 
 def enter(manifest: Manifest, place: Place, connections: Sequence[str], why: str = "registered") -> list[Entry]:
-    """Enter a version that is in the store into the databases of `connections`."""
-    uri = str(model_store.folder_of(place.settings.model_store) / manifest.model / str(manifest.version))
+    """Enter a version that is in the store into the databases of `connections`, as it is there now."""
+    store = place.settings.model_store
+    model_file.verify_bytes(model_store.read_bytes(store, manifest), manifest, manifest.sha256)
+    uri = model_store.address_of(store, manifest)
     entries = []
     for connection in connections:
         with registry.session(connection, place) as session:

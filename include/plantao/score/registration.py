@@ -15,12 +15,14 @@ import pyarrow as pa
 
 from plantao.errors import UsageError
 from plantao.measure.reference import reference_profile
-from plantao.score.manifest import TOLERANCE, Golden, Manifest, Output, current_environment
+from plantao.score.manifest import TOLERANCE, Golden, Manifest, Output
 from plantao.score.predict import arrow_type, probabilities, to_frame
 from plantao.validate.contract import Column, Contract, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from plantao.score.manifest import FileName
 
 GOLDEN_ROWS = 60
 # Rows on which the reference's scores are computed: enough for a histogram, few enough to take a second.
@@ -35,9 +37,11 @@ def describe(  # noqa: PLR0913 - what a version is known by
     name: str,
     version: int,
     sha256: str,
-    file: str,
+    file: FileName,
     created_by: str,
     created_at: dt.datetime,
+    environment: Mapping[str, str],
+    trusted: Sequence[str] = (),
     positive: bool | int | str | None = None,
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
@@ -61,9 +65,10 @@ def describe(  # noqa: PLR0913 - what a version is known by
         version=version,
         file=file,
         sha256=sha256,
+        trusted=tuple(trusted),
         created_at=created_at,
         created_by=created_by,
-        environment=current_environment(),
+        environment=dict(environment),
         contract=contract,
         output=output,
         golden=golden,
