@@ -24,7 +24,7 @@ import sklearn.compose
 import sklearn.linear_model
 import sqlalchemy
 
-from plantao import database, job_file, place, run
+from plantao import database, job_file, origin, place, run
 from plantao.errors import PlantaoError
 from plantao.load import write
 from plantao.request import Request
@@ -106,8 +106,8 @@ def _small_steps() -> None:
     """Let a small window pass through everything a large one does: several batches, and a load that overlaps."""
     database.BATCH_BYTES = 8 << 10
     write.ROWS_BEFORE_LOAD = 150
-    run.code_version.cache_clear()
-    run.code_version = lambda: "crash test"
+    origin.code_version.cache_clear()
+    origin.code_version = lambda: "crash test"
 
 
 def _watch(points: Points, orders: Orders) -> None:

@@ -77,7 +77,9 @@ def library(tmp_path, monkeypatch):
     sys.modules.pop("client_features", None)
 
 
-def test_an_upgrade_that_changes_what_the_model_answers_is_caught_by_the_check_the_promotion_and_the_run(world, library):
+def test_an_upgrade_that_changes_what_the_model_answers_is_caught_by_the_check_the_promotion_and_the_run(
+    world, library
+):
     library("return frame.fillna(0.0)")
     import client_features
 
@@ -100,7 +102,9 @@ def test_an_upgrade_that_changes_what_the_model_answers_is_caught_by_the_check_t
     said = r"answers \d+ of its \d+ golden rows differently here than at registration \(by up to 0\.\d+; 1e-06"
     assert re.search(rf"FAIL\tbad_reading: model\t.*{said}", checked.stdout)
     assert re.search(said, ran.stderr)
-    assert re.search(rf"does not let bad_reading/2 become champion; nothing was changed:\n  - .*{said}", promoted.stderr)
+    assert re.search(
+        rf"does not let bad_reading/2 become champion; nothing was changed:\n  - .*{said}", promoted.stderr
+    )
     assert world.results("select version from plantao.model_timeline") == [(1,)]
     assert world.attempts("status") == [("succeeded",), ("failed",)]
     assert world.results("select count(*) from predictions.bad_reading") == [(20,)]

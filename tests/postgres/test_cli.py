@@ -224,8 +224,7 @@ def test_a_version_beside_the_code_is_registered_by_its_number_and_scores(planta
     job = world.ready()
     (world.folder / "include").mkdir()
     (world.folder / "models").rename(world.folder / "include" / "models")
-    world.sql("drop schema plantao cascade")
-    plantao("init")
+    world.sql("truncate plantao.models, plantao.model_timeline, plantao.model_events")
     status, out, _ = plantao("models", "register", "--name", "bad_reading", "--version", "1")
     assert status == 0
     assert "in client_db  champion" in out

@@ -13,7 +13,8 @@ import fsspec
 import joblib
 import pytest
 
-from plantao import checks, database
+from plantao import database
+from plantao.checks import page
 from plantao.errors import (
     EnvironmentDiffers,
     GoldenRowsDiffer,
@@ -53,7 +54,7 @@ def manifest_path(world):
 
 def refused(world, job, error, said):
     """The check and the run say no in the same words, and nothing was written but a failed attempt with them."""
-    lines = [line for line in checks.check(world.place) if line.state == "FAIL"]
+    lines = [line.answer for line in page.check(world.place).lines if line.answer.state == "FAIL"]
     with pytest.raises(error, match=said) as caught:
         world.score(job, day(1))
     assert [(line.what, line.cure) for line in lines] == [(caught.value.what, caught.value.next_step)]
@@ -213,7 +214,7 @@ def smuggled(world, content):
     manifest = manifest.model_copy(update={"version": 2, "sha256": sha256(content)})
     model_store.write_version(world.store, manifest, content)
     with database.session(world.address("client_db"), "plantao") as session:
-        registry.register(session, manifest, "here", "test")
+        registry.register(session, manifest, "here", registry.Decision("test", "test"))
 
 
 def test_another_patch_level_of_scikit_learn_is_a_warning_of_the_check(world, job):
@@ -221,8 +222,9 @@ def test_another_patch_level_of_scikit_learn_is_a_warning_of_the_check(world, jo
     now = manifest["environment"]["scikit-learn"]
     manifest["environment"]["scikit-learn"] = then = now + "9"
     manifest_path(world).write_text(json.dumps(manifest))
-    assert [line.what for line in checks.check(world.place) if line.state == "WARN"] == [
-        f"scikit-learn was {then} at training and is {now} here"
+    lines = [line.answer for line in page.check(world.place).lines if line.of == "bad_reading: environment"]
+    assert [(answer.state, answer.what) for answer in lines] == [
+        ("WARN", f"scikit-learn was {then} at training and is {now} here")
     ]
     assert world.score(job, day(1)).status == "succeeded"
 

@@ -54,6 +54,11 @@ class PredictionTable:
         return Identifier(self.schema, f"{self.name}_history")
 
     @property
+    def tables(self) -> list[Identifier]:
+        """The quoted names of the table and, where it has one, its history."""
+        return [self.identifier] if self.shadow else [self.identifier, self.history]
+
+    @property
     def column_names(self) -> Composable:
         """The quoted names of all columns, for an INSERT or COPY."""
         return SQL(", ").join([Identifier(name) for name, _ in self.columns])
@@ -136,8 +141,7 @@ def create(table: PredictionTable) -> list[Composed]:
 
 def let_read(table: PredictionTable, role: str) -> Composed:
     """Return the GRANT with which a role may read the table and its history."""
-    tables = [table.identifier] if table.shadow else [table.identifier, table.history]
-    return SQL("grant select on {} to {}").format(SQL(", ").join(tables), Identifier(role))
+    return SQL("grant select on {} to {}").format(SQL(", ").join(table.tables), Identifier(role))
 
 
 def hand_over(table: Identifier, role: str) -> Composed:

@@ -80,7 +80,7 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
             database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
         for statement in tables.create(table):
             database.execute(connection, statement)
-        hand_over(connection, table.schema, table.identifier, table.history)
+        hand_over(connection, table.schema, *table.tables)
         reader = text("select exists (select from pg_roles where rolname = :reader)")
         if connection.execute(reader, {"reader": READER}).scalar():
             database.execute(connection, tables.let_read(table, READER))

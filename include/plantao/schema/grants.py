@@ -16,7 +16,8 @@ SCORER, READER = "plantao_scorer", "plantao_reader"
 LEDGER_RIGHTS = {
     "select": ("schema_migrations", "status", "metrics_latest", "model_states"),
     "select, insert": ("models", "model_events", "metrics", "alerts", "reconciliations"),
-    "select, insert, update": ("model_timeline", "runs", "parts", "rejected_rows", "jobs"),
+    "select, insert, update": ("runs", "parts", "rejected_rows", "jobs"),
+    "select, insert, update (live_until)": ("model_timeline",),  # an interval is closed, and never written anew
 }
 
 
