@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from demo.stack import Stack
-from plantao.settings import Settings
+from plantao import settings
 from world import World, administer
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class LiveAirflow(Stack):
         (folder / "world").mkdir()
         try:
             with World.create(server, folder / "world") as world:
-                place = Settings(folder, world.folder / "jobs", str(world.folder / "models"), "plantao", 1)
-                found = cls(place, world, more)
+                found = cls(settings.read({**world.environment, "PLANTAO_HOME": str(folder)}), world, more)
                 try:
                     yield found
                 finally:

@@ -278,7 +278,9 @@ class World:
         jobs = list(self.jobs.values())
         ledgers = {self.home_of_results, *(job.load.connection for job in jobs)}
         for connection, statements in grants(jobs, sorted(ledgers), schema).items():
-            self.sql(statements, at="client_db" if connection in self.servers else connection)  # a standby's primary
+            # A standby takes no grant, its primary does; and what is not set stands for the client's own database.
+            elsewhere = connection in self.servers or connection not in self.databases
+            self.sql(statements, at="client_db" if elsewhere else connection)
         if any(job.query is not None for job in jobs):  # what is printed for a query, to be done by hand
             self.sql(
                 f"grant usage on schema public to {SCORER}; grant select on all tables in schema public to {SCORER}"

@@ -119,7 +119,7 @@ def test_another_lock_file_is_a_warning_of_the_check(world):
     lock = world.folder / "requirements.txt"
     lock.write_text("scikit-learn==1.9.1\n")
     world.ready()
-    assert "environment" not in plantao(world, "check").stdout
+    assert "bad_reading: environment" not in plantao(world, "check").stdout
     lock.write_text("scikit-learn==1.9.1 # and more\n")
     checked = plantao(world, "check")
     assert checked.returncode == 0
