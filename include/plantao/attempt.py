@@ -19,7 +19,6 @@ from plantao import database, ledger, log
 from plantao.challengers import Challengers
 from plantao.errors import SourceChanged, SourceRefused, TargetRefused
 from plantao.extract import query, read
-from plantao.extract.courtesy import on_spare_cores
 from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
@@ -31,7 +30,7 @@ from plantao.validate.share import refuse_too_many
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
     from sqlalchemy import Connection
@@ -193,10 +192,7 @@ class Attempt:
         return database.quoted(self.connection, rows)
 
     def _stream(self, spool: Spool, opened: Opened, version: Verified, profile: Profile) -> None:
-        """Score batch after batch while the next ones are read, and in a large window the last ones are loaded.
-
-        While the source is open its read comes first, so that no model, however slow, makes it last longer.
-        """
+        """Score batch after batch while the next ones are read, and in a large window the last ones are loaded."""
         from plantao.score.batch import BatchScorer
 
         manifest, extraction = version.manifest, opened.extraction
@@ -205,15 +201,10 @@ class Attempt:
         if self.run_id is not None:
             self.load = self._new_load(opened.table, manifest.output, manifest.version)
         batches = spool.batches(patience=database.STATEMENT_SECONDS)
-
-        def score(enough: Callable[[], bool]) -> None:
-            with bounded_threads(self.place.settings.threads):  # OpenMP keeps its limit thread by thread
-                while not enough() and (batch := self._next(batches)) is not None:
-                    self._score(batch, scorer, profile)
-
         try:
-            on_spare_cores(lambda: score(lambda: spool.complete))
-            score(lambda: False)
+            with bounded_threads(self.place.settings.threads):
+                while (batch := self._next(batches)) is not None:
+                    self._score(batch, scorer, profile)
         finally:
             spool.abandon()
 

@@ -29,6 +29,7 @@ from ground import FEATURES, MODELS, cores, fill, ground, machine, prepare_model
 NAMES = {
     "ours": "a whole run",
     "challenged": "  with a challenger",
+    "slow": "  with a slow model",
     "copy": "  COPY to nowhere",
     "copy_binary": "  the same, binary",
     "extract": "  extract alone",
@@ -119,10 +120,12 @@ def ratios(middle: dict[str, dict], rows: int) -> list[str]:
     if "challenged" in middle:
         alone, together = ours["seconds"], middle["challenged"]["seconds"]
         lines.append(f"with a challenger of equal cost it takes {together / alone:.2f} times as long")
-    for way, form in (("copy", "text"), ("copy_binary", "binary")):
-        if way in middle:
-            ratio = ours["source_seconds"] / middle[way]["seconds"]
-            lines.append(f"it holds the source open {ratio:.2f} times as long as a COPY, {form}")
+    for way, name in (("ours", "it"), ("slow", "with a slow model it")):
+        if {way, "copy", "copy_binary"} <= set(middle):
+            text, binary = (middle[way]["source_seconds"] / middle[form]["seconds"] for form in ("copy", "copy_binary"))
+            lines.append(
+                f"{name} holds the source open {text:.2f} times as long as a COPY ({binary:.2f}: a binary one)"
+            )
     return lines
 
 

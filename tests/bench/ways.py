@@ -55,6 +55,20 @@ def ours(here, model):
     return score_window
 
 
+def slow(here, model):
+    """Return a run whose model takes its time, to see whether that holds the source open."""
+    from plantao.score import batch
+
+    predict = batch.predict
+
+    def slowly(*given):
+        time.sleep(0.2)
+        return predict(*given)
+
+    batch.predict = slowly
+    return ours(here, model)
+
+
 @contextmanager
 def held_open():
     """Measure for how long a run's transaction on the source lasts."""
@@ -265,6 +279,7 @@ def usual_query() -> str:
 WAYS = {
     "ours": ours,
     "challenged": challenged,
+    "slow": slow,
     "copy": copy,
     "copy_binary": copy_binary,
     "extract": extract,

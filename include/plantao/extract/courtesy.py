@@ -1,16 +1,13 @@
-"""Be a good guest at the client's: read as fast as can be, and give way to whoever waits.
+"""Give way to the client: a read that somebody waits for ends, and comes back later.
 
 An open read holds a weak lock on the source. The client's ALTER TABLE waits for it, and every other query of the client
-queues behind that ALTER TABLE. So what else there is to do meanwhile takes only the cores that the read leaves, and a
-read that lasts longer than a moment is watched from a second session, and ended as soon as somebody has waited for
-PATIENCE_SECONDS.
+queues behind that ALTER TABLE. So a read that lasts longer than a moment is watched from a second session, and ended as
+soon as somebody has waited for PATIENCE_SECONDS.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,15 +18,13 @@ from plantao import database, log
 from plantao.errors import DatabaseUnavailable, PlantaoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from plantao.address import Address
     from plantao.database import Snapshot
 
 PATIENCE_SECONDS = 3.0
 LOOK_EVERY_SECONDS = 1.0
-# A thread this nice gets a tenth of what another one gets that wants the same core.
-NICE = 10
 
 # Ends the session `pid` if somebody has waited too long for a lock of its, and tells whether it did.
 GIVE_WAY = text(
@@ -77,25 +72,3 @@ def _watch(address: Address, pid: int, done: threading.Event, gave_way: threadin
         # Without the watcher the read goes on; its own deadline still ends it.
         with contextlib.suppress(Exception):
             log.event("nobody watches over the read", {"error": str(error)}, log.WARNING)
-
-
-def on_spare_cores(call: Callable[[], None]) -> None:
-    """Run `call` in a thread that leaves the cores to whoever wants them, and return or raise as it does.
-
-    It is a thread of its own because nobody but root may take such modesty back. Linux alone knows nice threads.
-    """
-    problem: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            if sys.platform == "linux":
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-            call()
-        except BaseException as error:  # noqa: BLE001 - handed over: the waiting thread raises it
-            problem.append(error)
-
-    thread = threading.Thread(target=run, name="plantao-spare-cores", daemon=True)
-    thread.start()
-    thread.join()
-    if problem:
-        raise problem[0]

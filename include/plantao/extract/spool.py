@@ -38,11 +38,6 @@ class Spool:
         self._abandoned = False
         self.spilled_bytes = 0
 
-    @property
-    def complete(self) -> bool:
-        """Whether the last batch was put, or the reader has stopped."""
-        return self._complete
-
     def put(self, batch: pa.RecordBatch) -> bool:
         """Add a batch; False says that nobody wants more of them."""
         with self._changed:

@@ -133,7 +133,6 @@ class Load:
     # --- called by the thread that scores ---------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        # Started by whoever opens the load: a thread is as nice as the one that starts it.
         self._thread = threading.Thread(target=self._run, name="plantao-load", daemon=True)
         self._thread.start()
 
