@@ -224,9 +224,10 @@ def make_champion(
     event: Change = "promoted",
 ) -> None:
     """Let a version be the champion from now on. Raises UsageError when it is already, or is retired."""
-    close = text("update model_timeline set live_until = now() where model = :model and live_until is null")
+    close = text("update model_timeline set live_until = :moment where model = :model and live_until is null")
     enter = text(
-        "insert into model_timeline (model, version, live_from, who, why) values (:model, :version, now(), :who, :why)"
+        "insert into model_timeline (model, version, live_from, who, why)"
+        " values (:model, :version, :moment, :who, :why)"
     )
     values = {"model": model, "version": version, "who": decision.who, "why": decision.why}
     refuse = {"champion": "is the champion already.", "retired": "is retired."}
@@ -234,8 +235,10 @@ def make_champion(
         message = f"model {model}/{version} {refuse[state]}"
         raise UsageError(message, "plantao models list shows the versions")
     with _deciding(connection, model, f"making {model}/{version} the champion"):
-        connection.execute(close, values)
-        connection.execute(enter, values)
+        # Not now(), which is when the transaction began to wait: another decision may have been made since.
+        moment = connection.execute(text("select clock_timestamp()")).scalar_one()
+        connection.execute(close, {**values, "moment": moment})
+        connection.execute(enter, {**values, "moment": moment})
         _write_event(connection, model, version, event, decision)
         if decision.forced:
             outbox.raise_alert(
