@@ -32,6 +32,8 @@ def pytest_configure(config) -> None:
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.name}/airflow.db",
+        # Tests run side by side: two that start an Airflow at the same moment must not choose the same port.
+        "PLANTAO_DEMO_PORT": str(8080 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])),
     }
 
 

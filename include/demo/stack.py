@@ -58,7 +58,7 @@ class Stack:
             return json.loads(path.read_text())
         self.home.mkdir(parents=True, exist_ok=True)
         found = {
-            "port": free_port(8080),
+            "port": free_port(int(os.environ.get("PLANTAO_DEMO_PORT", "8080"))),
             "password": secrets.token_urlsafe(9),
             "jwt": secrets.token_hex(48),
             "secret": secrets.token_hex(24),

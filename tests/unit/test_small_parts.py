@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -178,11 +179,15 @@ def test_the_figures_of_a_window_are_kept_apart_by_version_and_added_up_over_run
 # --- log -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_event_is_a_constant_sentence_and_its_fields(caplog):
-    log.logger.propagate = True
-    with caplog.at_level("INFO", "plantao"):
-        log.event("score finished", {"job": "a", "run": None, "seconds": 1.23456, "window": "one .. two"})
-    assert caplog.messages == ['score finished: job=a seconds=1.235 window="one .. two"']
+def test_an_event_is_a_constant_sentence_and_its_fields(monkeypatch):
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    monkeypatch.setattr(log.logger, "handlers", [handler])
+    monkeypatch.setattr(log.logger, "propagate", False)
+    monkeypatch.setattr(log.logger, "level", log.INFO)
+    log.event("score finished", {"job": "a", "run": None, "seconds": 1.23456, "window": "one .. two"})
+    assert said == ['score finished: job=a seconds=1.235 window="one .. two"']
 
 
 def test_a_stopwatch_adds_up():
