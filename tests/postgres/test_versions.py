@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from plantao import promotion
@@ -199,8 +202,6 @@ def test_decisions_stay_written(world, job, second):
 
 
 def test_two_promotions_at_once_leave_one_champion(world, job, second):
-    from concurrent.futures import ThreadPoolExecutor
-
     third = world.register(frame=training_frame(seed=4)).version
     world.score(job, day(1))
 
@@ -213,3 +214,31 @@ def test_two_promotions_at_once_leave_one_champion(world, job, second):
     assert world.results(live_now) == [(1,)]
     with registry.session("client_db", world.place) as session:
         assert registry.champion(session, "bad_reading").version in {second, third}
+
+
+def test_a_promotion_that_had_to_wait_is_dated_after_the_one_it_waited_for(world, job, second):
+    third = world.register(frame=training_frame(seed=4)).version
+    waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+    decision = registry.Decision("tests", "tests")
+
+    def promote() -> None:
+        with registry.session("client_db", world.place) as session:
+            registry.make_champion(session, "bad_reading", third, decision)
+
+    with ThreadPoolExecutor(1) as pool, world.connect() as other, other.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading', 0))")
+        promotion_that_waits = pool.submit(promote)
+        while world.results(waiting) == [(0,)]:
+            time.sleep(0.01)
+        cursor.execute("select clock_timestamp()")
+        values = {"second": second, "moment": cursor.fetchone()[0]}
+        cursor.execute("update plantao.model_timeline set live_until = %(moment)s where live_until is null", values)
+        cursor.execute(
+            "insert into plantao.model_timeline (model, version, live_from, who, why)"
+            " values ('bad_reading', %(second)s, %(moment)s, 'other', 'tests')",
+            values,
+        )
+        other.commit()
+        promotion_that_waits.result(timeout=60)
+    order = "select version, live_until is null from plantao.model_timeline order by live_from"
+    assert world.results(order) == [(1, False), (second, False), (third, True)]

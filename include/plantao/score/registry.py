@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import text
 
@@ -229,16 +229,16 @@ def make_champion(
         "insert into model_timeline (model, version, live_from, who, why)"
         " values (:model, :version, :moment, :who, :why)"
     )
-    values = {"model": model, "version": version, "who": decision.who, "why": decision.why}
+    values: dict[str, Any] = {"model": model, "version": version, "who": decision.who, "why": decision.why}
     refuse = {"champion": "is the champion already.", "retired": "is retired."}
     if (state := state_of(connection, model, version)) in refuse:
         message = f"model {model}/{version} {refuse[state]}"
         raise UsageError(message, "plantao models list shows the versions")
     with _deciding(connection, model, f"making {model}/{version} the champion"):
         # Not now(), which is when the transaction began to wait: another decision may have been made since.
-        moment = connection.execute(text("select clock_timestamp()")).scalar_one()
-        connection.execute(close, {**values, "moment": moment})
-        connection.execute(enter, {**values, "moment": moment})
+        values["moment"] = connection.execute(text("select clock_timestamp()")).scalar_one()
+        connection.execute(close, values)
+        connection.execute(enter, values)
         _write_event(connection, model, version, event, decision)
         if decision.forced:
             outbox.raise_alert(
