@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 import psutil
 
 from plantao import embedded
-from plantao.errors import DatabaseUnavailable
+from plantao.errors import DatabaseUnavailable, UsageError
 
 if TYPE_CHECKING:
     from plantao.settings import Settings
@@ -58,7 +58,7 @@ class Stack:
             return json.loads(path.read_text())
         self.home.mkdir(parents=True, exist_ok=True)
         found = {
-            "port": free_port(int(os.environ.get("PLANTAO_DEMO_PORT", "8080"))),
+            "port": free_port(wanted_port()),
             "password": secrets.token_urlsafe(9),
             "jwt": secrets.token_hex(48),
             "secret": secrets.token_hex(24),
@@ -215,12 +215,22 @@ PARTS = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 HEALTHY_PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+HIGHEST_PORT = 65_000  # some are left after it, to look for a free one
 PRELOAD = ",".join(
     (
         *("pandas", "pyarrow.compute", "joblib", "psycopg2", "sqlalchemy", "adbc_driver_postgresql.dbapi"),
         *("sklearn.pipeline", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model"),
     )
 )
+
+
+def wanted_port() -> int:
+    """Return the port from which on a free one is looked for. Raises UsageError when PLANTAO_DEMO_PORT is none."""
+    given = os.environ.get("PLANTAO_DEMO_PORT") or "8080"
+    if not given.isdecimal() or not 1024 <= int(given) <= HIGHEST_PORT:
+        message = f"PLANTAO_DEMO_PORT is {given!r}; accepted is a whole number from 1024 to {HIGHEST_PORT}."
+        raise UsageError(message, "export PLANTAO_DEMO_PORT=9000, for instance, or unset it")
+    return int(given)
 
 
 def free_port(wanted: int) -> int:
