@@ -183,9 +183,10 @@ def test_an_event_is_a_constant_sentence_and_its_fields(monkeypatch):
     said = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
-    monkeypatch.setattr(log.logger, "handlers", [handler])
-    monkeypatch.setattr(log.logger, "propagate", False)
-    monkeypatch.setattr(log.logger, "level", log.INFO)
+    logger = logging.getLogger("of this test alone")
+    logger.setLevel(log.INFO)
+    logger.addHandler(handler)
+    monkeypatch.setattr(log, "logger", logger)
     log.event("score finished", {"job": "a", "run": None, "seconds": 1.23456, "window": "one .. two"})
     assert said == ['score finished: job=a seconds=1.235 window="one .. two"']
 
