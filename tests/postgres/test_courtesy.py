@@ -19,17 +19,19 @@ from world import day
 
 @pytest.fixture
 def slow_read(monkeypatch):
-    """Let each batch take a while, and let there be many."""
-    put = Spool.put
+    """Let each batch take a while, and let there be many; tells when the first one is here."""
+    put, begun = Spool.put, threading.Event()
     monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
 
     def slowly(self, batch):
+        begun.set()
         time.sleep(0.15)
         return put(self, batch)
 
     monkeypatch.setattr(Spool, "put", slowly)
     monkeypatch.setattr(courtesy, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(courtesy, "LOOK_EVERY_SECONDS", 0.2)
+    return begun
 
 
 def test_a_read_gives_way_to_the_clients_alter_table_and_comes_back(world, slow_read, monkeypatch):
@@ -37,7 +39,7 @@ def test_a_read_gives_way_to_the_clients_alter_table_and_comes_back(world, slow_
     waited = []
 
     def alter():
-        time.sleep(1.2)
+        assert slow_read.wait(60)
         with contextlib.closing(psycopg2.connect(dsn(world.owner("client_db"), "client"))) as connection:
             began = time.monotonic()
             with connection, connection.cursor() as cursor:
