@@ -36,6 +36,8 @@ METRICS = (
     *("log_loss", "brier", "calibration", "bias"),
     *("mae", "rmse", "r2", "error_quantiles"),
 )
+# What is looked at in every run, besides the contract (see `measure.breaks`).
+CHECKS = ("row_count", "null_share", "unseen_share", "frozen_column", "range", "score")
 # What a prediction row carries besides the source's key. A key column may not have one of these names.
 PREDICTION_COLUMNS = (
     "source_timestamp",
@@ -47,6 +49,8 @@ PREDICTION_COLUMNS = (
     "run_id",
     "scored_at",
     "in_control_group",
+    "control_salt",
+    "control_share",
     "replaced_at",
     "replaced_by_run",
 )
@@ -106,6 +110,8 @@ class Validate(Section):
     """A larger share of rows set aside stops the run, and nothing becomes visible."""
     keep_rejected_rows: bool = False
     """Whether a reject keeps the whole row, which may hold personal data."""
+    block: Annotated[tuple[Literal[CHECKS], ...], AfterValidator(unique)] = ()  # type: ignore[valid-type]
+    """Checks that stop the run instead of only raising an alarm: nothing becomes visible until someone decides."""
     columns: dict[ColumnName, ColumnRule] = {}
 
 
@@ -144,13 +150,38 @@ class Outcome(Section):
     column: ColumnName
     known_after: Duration = timedelta(days=1)
     """How long after a row's timestamp its outcome is expected."""
+    mature_at: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of a day's predictions whose outcome must be known before the day is judged."""
+    arrived_at: ColumnName | None = None
+    """The column that tells when an outcome became known; of several outcomes of a key the newest counts."""
+
+
+class Action(Section):
+    """Where it is written what the client really did with a prediction."""
+
+    table: TableName
+    key: ColumnNames | None = None
+    """The columns that match [extract].key, in its order (default: the same names)."""
+    column: ColumnName
+    """A boolean: whether the client acted."""
+
+
+class Worth(Section):
+    """What one decision is worth to the business when this is what really happened."""
+
+    prediction: bool | int | str
+    outcome: bool | int | str
+    value: float
 
 
 class Objective(Section):
-    """The business metric: one SELECT over predictions joined with outcomes."""
+    """The business metric. Exactly one of sql and values."""
 
     name: Text
-    sql: Text
+    sql: Text | None = None
+    """One SELECT that gives one number, over the rows of `scored`: the predictions joined with their outcomes."""
+    values: Annotated[tuple[Worth, ...], Field(min_length=1)] | None = None
+    """What each pair of decision and outcome is worth; pairs that are not listed are worth 0."""
 
 
 class Measure(Section):
@@ -163,12 +194,13 @@ class Measure(Section):
     """Columns by whose values the metrics are split."""
     control_group: Annotated[float, Field(ge=0, lt=1)] = 0
     """Share of keys, by a stable hash, marked so that the model's own effect can be told apart."""
+    action: Action | None = None
 
 
 class Degraded(Section):
     """A limit of the owner's own: the metric beyond it in `runs` of the last `of` runs."""
 
-    metric: Literal[METRICS]  # type: ignore[valid-type]
+    metric: Literal[*METRICS, "objective"]  # type: ignore[valid-type]
     below: float | None = None
     above: float | None = None
     runs: Annotated[int, Field(ge=1)] = 1
@@ -184,6 +216,8 @@ class Alert(Section):
     late_after: Duration = timedelta(hours=6)
     """No successful run this long after a window closed is an alert."""
     degraded: tuple[Degraded, ...] = ()
+    effect_margin: Annotated[float, Field(ge=0)] = 0.02
+    """A loss this much worse than the reference, of its value, or an AUC lower by it, is *degraded*; less is *watch*."""
 
 
 class Job(Section):
