@@ -128,16 +128,18 @@ class Features:
     columns: tuple[Composable, ...]
     places: tuple[tuple[int, ...], ...]
     """Per model: where in `columns` its features are, in the order of its contract."""
+    segments: tuple[int, ...] = ()
+    """Where in `columns` the segments are, as text."""
 
 
-def select_features(contracts: Sequence[Contract], types: Mapping[str, str]) -> Features:
-    """Return the columns of one or more models; their contracts were checked before."""
+def select_features(contracts: Sequence[Contract], types: Mapping[str, str], segments: Sequence[str] = ()) -> Features:
+    """Return the columns of one or more models, whose contracts were checked before, and of the job's segments."""
     needed = [[(c.name, c.cast(types[c.name])) for c in contract.columns] for contract in contracts]
+    needed.append([(name, "" if types[name] == "text" else "::text") for name in segments])
     distinct = list(dict.fromkeys(column for columns in needed for column in columns))
-    return Features(
-        tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast in distinct),
-        tuple(tuple(distinct.index(column) for column in columns) for columns in needed),
-    )
+    *places, of_segments = (tuple(distinct.index(column) for column in columns) for columns in needed)
+    columns = tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast in distinct)
+    return Features(columns, tuple(places), of_segments)
 
 
 def select_keys(source: Source, condition: Composable) -> Composed:

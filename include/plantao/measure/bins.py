@@ -1,0 +1,149 @@
+"""The cells into which a value is counted: fixed once, by the reference, so that any two days can be compared.
+
+Pure. A number falls below the training range, into one of its quantile bins, above the range, or is not finite; a
+value is one of those that the reference lists, another one of the training frame, or was never seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from plantao.validate.contract import Column
+
+SCORE_BINS = 200
+Codes = np.ndarray[tuple[int], np.dtype[np.intp]]
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class NumberCells:
+    """Below, the bins between `edges`, above; then not finite and missing, which have no value to add up."""
+
+    edges: Numbers
+    centre: float
+
+    @property
+    def count(self) -> int:
+        """How many cells there are, the last two being `other` and missing."""
+        return self.valued + 2
+
+    @property
+    def valued(self) -> int:
+        """How many cells hold values."""
+        return max(len(self.edges) + 1, 2)
+
+    def place(self, array: pa.Array) -> tuple[Codes, Numbers]:
+        """Return the cell of each value, and its distance from the centre (0 where it has none)."""
+        values = _numbers(array)
+        # The last bin holds its upper edge too, as in numpy.histogram.
+        edges = np.append(self.edges[:-1], np.nextafter(self.edges[-1], np.inf)) if len(self.edges) else self.edges
+        if len(self.edges) == 1:  # a constant: one bin that holds just it
+            edges = np.array([self.edges[0], np.nextafter(self.edges[0], np.inf)])
+        codes = np.searchsorted(edges, values, side="right")
+        distance = values - self.centre
+        bad = ~np.isfinite(values)
+        if bad.any():
+            codes[bad], distance[bad] = self.valued, 0.0
+        if array.null_count:
+            missing = array.is_null().to_numpy(zero_copy_only=False)
+            codes[missing], distance[missing] = self.valued + 1, 0.0
+        return codes, distance
+
+
+@dataclass(frozen=True)
+class ValueCells:
+    """The listed values, then other, unseen and missing."""
+
+    listed: pa.Array
+    others: pa.Array
+    """Further values of the training frame, where they were few enough to list."""
+    knows_all: bool
+    """Whether a value that is neither listed nor among the others was never seen in training."""
+
+    @property
+    def count(self) -> int:
+        """How many cells there are."""
+        return len(self.listed) + 3
+
+    def place(self, array: pa.Array) -> Codes:
+        """Return the cell of each value."""
+        other, unseen, missing = len(self.listed), len(self.listed) + 1, len(self.listed) + 2
+        known = pa.concat_arrays([self.listed, self.others])
+        found = pc.index_in(array, value_set=known, skip_nulls=True)
+        codes: Codes = found.fill_null(len(known)).to_numpy().astype(np.intp)
+        table = np.full(len(known) + 1, other, np.intp)
+        table[: len(self.listed)] = np.arange(len(self.listed))
+        table[-1] = unseen if self.knows_all else other
+        codes = table[codes]
+        if array.null_count:
+            codes[array.is_null().to_numpy(zero_copy_only=False)] = missing
+        return codes
+
+
+@dataclass(frozen=True)
+class PresenceCells:
+    """Present or missing: for moments and whatever else has no bins."""
+
+    count: int = 2
+
+    def place(self, array: pa.Array) -> Codes:
+        """Return 1 for a gap, else 0."""
+        missing: Codes = array.is_null().to_numpy(zero_copy_only=False).astype(np.intp)
+        return missing
+
+
+Cells = NumberCells | ValueCells | PresenceCells
+
+
+def cells_of(column: Column, profile: Mapping[str, Any]) -> Cells:
+    """Return the cells of a column from its profile in the reference."""
+    if "values" in profile:
+        kind = {"boolean": pa.bool_(), "integer": pa.int64(), "float": pa.float64()}.get(column.kind, pa.string())
+        listed = [_typed(value, kind) for value in profile["values"]]
+        others = [value for value in column.categories or () if value not in set(listed)]
+        knows_all = column.categories is not None or column.kind == "boolean" or not profile.get("other")
+        return ValueCells(pa.array(listed, kind), pa.array(others, kind), knows_all)
+    if column.kind in {"float", "integer"}:
+        return number_cells(profile)
+    return PresenceCells()
+
+
+def number_cells(profile: Mapping[str, Any]) -> NumberCells:
+    """Return the cells of a number; without a single finite value in training there are no bins."""
+    return NumberCells(np.array(profile.get("edges", ()), float), float(profile.get("mean", 0.0)))
+
+
+def score_bin(scores: Numbers) -> Codes:
+    """Return the bin of each probability: 200 of equal width, 1.0 in the last."""
+    return np.minimum((scores * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
+
+
+def tally(codes: Codes, days: Codes | None, cells: int, n_days: int, weights: Numbers | None = None) -> Any:
+    """Return how often each cell occurs, or the sum of `weights` in it, as days by cells."""
+    places = codes if days is None else codes + days * cells
+    return np.bincount(places, weights, minlength=n_days * cells).reshape(n_days, cells)
+
+
+def _numbers(array: pa.Array) -> Numbers:
+    values = array.fill_null(0) if array.null_count else array
+    numbers: Numbers = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+    return numbers
+
+
+def _typed(value: str, kind: pa.DataType) -> Any:
+    if pa.types.is_boolean(kind):
+        return value == "True"
+    return int(float(value)) if pa.types.is_integer(kind) else float(value) if pa.types.is_floating(kind) else value
+
+
+def labels(values: Sequence[Any]) -> list[str]:
+    """Return classes as they are written in JSON: booleans as `true` and `false`."""
+    return [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
