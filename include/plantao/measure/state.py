@@ -113,7 +113,7 @@ def add(
     days = sorted({day for day, _, _ in states})
     anew = whole_days(days, replaced, series.job) if replaced is not None else []
     if anew:
-        forget(connection, series, anew)
+        forget(connection, series.job, series.role, anew, series.model_version)
     merged = _with_what_is_there(connection, series, states, [day for day in days if day not in set(anew)])
     _upsert(connection, series, merged)
     doubtful = [day for day in days if day not in set(anew)]
@@ -165,19 +165,17 @@ def add_run(  # noqa: PLR0913 - what was folded, and what became of the rows
     add(connection, series, states, replaced=request.window if request.rescore and not dropped else None, stale=why)
 
 
-def replace(connection: Connection, series: Series, states: Mapping[Key, tuple[int, State]], days: list[date]) -> None:
-    """Write the states of whole days in place of what is there, inside the caller's transaction."""
-    forget(connection, series, days)
-    _upsert(connection, series, states)
+def forget(connection: Connection, job: Job, role: Role, days: Sequence[date], version: int | None = None) -> None:
+    """Delete days, inside the caller's transaction.
 
-
-def forget(connection: Connection, series: Series, days: Sequence[date]) -> None:
-    """Delete days: for the champion of every version, since a row has one prediction; else of this version only."""
+    In the champion's table a row has one prediction, so they go for every version; beside it for `version` alone, when
+    one is named.
+    """
     statement = text(
         "delete from daily_state where job = :job and role = :role and day = any(cast(:days as date[]))"
-        " and (role = 'champion' or model_version = :version)"
+        " and (role = 'champion' or cast(:version as integer) is null or model_version = :version)"
     )
-    connection.execute(statement, {**series.values, "days": list(days)})
+    connection.execute(statement, {"job": job.name, "role": role, "days": list(days), "version": version})
 
 
 def stale(connection: Connection, job: Job, role: Role) -> list[date]:
