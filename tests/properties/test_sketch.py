@@ -47,7 +47,12 @@ def batch(rows: list[tuple]) -> BatchResult:
     x, n, city, yes, score, hours = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 6
     start = np.datetime64("2013-03-09T00:00:00", "us")
     times = pa.array(start + np.array(hours, "timedelta64[h]").astype("timedelta64[us]"), pa.timestamp("us", "UTC"))
-    features = [pa.array(x, pa.float64()), pa.array(n, pa.int64()), pa.array(city, pa.string()), pa.array(yes, pa.bool_())]
+    features = [
+        pa.array(x, pa.float64()),
+        pa.array(n, pa.int64()),
+        pa.array(city, pa.string()),
+        pa.array(yes, pa.bool_()),
+    ]
     scores = np.array(score, float)
     scored = ScoredBatch([], times, None, Answers(scores >= 0.35, scores), np.zeros(len(rows), bool))
     return BatchResult(len(rows), 0, scored, features, [], [features[2]])
@@ -149,7 +154,11 @@ def test_the_fast_search_finds_what_searchsorted_finds(edges, values):
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["normal", "skewed", "whole"]))
 def test_the_fast_search_is_right_on_quantiles_too(seed, shape):
     rng = np.random.default_rng(seed)
-    values = {"normal": rng.normal(size=400), "skewed": rng.exponential(size=400) ** 3, "whole": rng.integers(0, 9, 400)}
+    values = {
+        "normal": rng.normal(size=400),
+        "skewed": rng.exponential(size=400) ** 3,
+        "whole": rng.integers(0, 9, 400),
+    }
     edges = np.unique(np.quantile(values[shape], np.linspace(0, 1, 21)).astype(float))
     asked = np.concatenate([values[shape], edges, rng.normal(size=400, scale=10)]).astype(float)
     assert _Search(edges).codes(asked).tolist() == np.searchsorted(edges, asked, "right").tolist()
@@ -208,7 +217,9 @@ def test_a_regression_and_several_classes_are_folded_too():
     number = Output(kind="regression")
     reference = reference_profile(FRAME, CONTRACT, np.linspace(0, 10, 500)[:, None], number)
     sketch = Sketch(CONTRACT, number, reference, ZONE)
-    scored = ScoredBatch([], given_.scored.timestamps, None, Answers(np.array([5.0, 11.0]), np.array([5.0, 11.0])), None)
+    scored = ScoredBatch(
+        [], given_.scored.timestamps, None, Answers(np.array([5.0, 11.0]), np.array([5.0, 11.0])), None
+    )
     sketch.add(BatchResult(2, 0, scored, given_.features, []))
     state = sketch.states()[date(2013, 3, 9), "", ""][1]
     assert state["counts"][-1] == 1

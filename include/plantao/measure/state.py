@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from plantao import database
 from plantao.measure.sketch import MISSING, OTHER, SEGMENT_VALUES, added
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def reference_of(connection: Connection, job: Job, manifest: Manifest) -> Refere
         "select reference_version, reference from reference_versions where job = :job and model_version = :version"
         " order by reference_version desc limit 1"
     )
-    with connection.begin():
+    with database.transaction(connection):
         found = connection.execute(newest, {"job": job.name, "version": manifest.version}).first()
     return Reference(1, manifest.reference) if found is None else Reference(found[0], found[1])
 
@@ -77,7 +78,7 @@ def known_segments(connection: Connection, job: Job, names: Sequence[str]) -> di
         "select distinct segment from daily_state where job = :job and segment <> '' and column_name = ''"
         " and day > (select max(day) from daily_state where job = :job) - 60 order by segment"
     )
-    with connection.begin():
+    with database.transaction(connection):
         segments = list(connection.execute(recent, {"job": job.name}).scalars())
     found: dict[str, list[str]] = {}
     for name in names:
@@ -181,7 +182,7 @@ def forget(connection: Connection, job: Job, role: Role, days: Sequence[date], v
 def stale(connection: Connection, job: Job, role: Role) -> list[date]:
     """Return the days whose state has to be counted again."""
     query = text("select day from stale_days where job = :job and role = :role order by day")
-    with connection.begin():
+    with database.transaction(connection):
         return list(connection.execute(query, {"job": job.name, "role": role}).scalars())
 
 
