@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -78,15 +79,16 @@ def wasserstein(reference: Atoms, current: Atoms, std: float) -> float:
     return float((np.abs(gap) * np.diff(places)).sum()) / std
 
 
-def chi_square(reference: Counts, current: Counts) -> tuple[float, int]:
+def chi_square(reference: Counts, current: Counts, least: float = 0.0) -> tuple[float, int]:
     """Return the two-sample chi-square statistic and its degrees of freedom, over the cells that are not empty in both.
 
-    As `scipy.stats.chi2_contingency(…, correction=False)` of the table with the two rows.
+    As `scipy.stats.chi2_contingency(…, correction=False)` of the table with the two rows. Expected counts below `least`
+    are taken for `least` in the denominator.
     """
     table = np.stack(_together(reference, current))
     rows, columns = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
     expected = rows * columns / rows.sum()
-    return float(((table - expected) ** 2 / expected).sum()), table.shape[1] - 1
+    return float(((table - expected) ** 2 / np.maximum(expected, least)).sum()), table.shape[1] - 1
 
 
 def log_ratio(statistic: float, freedom: int) -> float:
@@ -98,8 +100,22 @@ def log_ratio(statistic: float, freedom: int) -> float:
 
 
 def log_distance(reference: Counts, current: Counts) -> float:
-    """Return D, the logarithm of chi-square over its degrees of freedom, of two vectors of counts."""
-    return log_ratio(*chi_square(reference, current))
+    """Return D of two vectors of counts, with expected counts below one row taken for one.
+
+    A reference has nothing outside its own range and nothing unseen, so no limit drawn from its days allows for it. Yet
+    one day in 91 has a value above the largest of 90 days by chance alone, and that single row, expected 1/91 times,
+    would add 90 to the statistic, four times as much as all the other cells. So it adds 1, and ten such rows add 100.
+    """
+    return log_ratio(*chi_square(reference, current, least=1.0))
+
+
+def log_ratio_by_chance(freedom: int, share: float) -> float:
+    """Return the D that rows drawn independently exceed with probability `share`.
+
+    From the quantile of chi-square by Wilson and Hilferty (1931), within 3 % for shares of 0.1 % to 5 %.
+    """
+    width = 2 / (9 * freedom)
+    return log_ratio(freedom * (1 - width + NormalDist().inv_cdf(1 - share) * math.sqrt(width)) ** 3, freedom)
 
 
 def _shares(counts: Counts) -> Counts:

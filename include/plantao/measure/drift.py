@@ -29,6 +29,8 @@ FEWEST_ROWS = 30
 """Rows of the smallest day that is judged; for fewer no rate of false alarms was measured."""
 FEWEST_DAYS = 30
 """Reference days below which nothing is judged."""
+DAYS_BY_CHANCE = 0.01
+"""Share of days that may be above a limit although their rows are drawn independently of one another."""
 WEEK = 7
 WEEKS_DRAWN = 400
 FALSE_ALARMS = 0.01
@@ -76,8 +78,10 @@ def day_limits(reference: Counts, days: Counts, seed: int) -> dict[str, float | 
     known = [one for one in found if one is not None]
     alone = [distance.log_distance(whole - day, day) for day in days if (whole - day).sum() > 0]
     weeks = _weeks(whole, days, seed) if len(days) >= 2 * WEEK else []
+    freedom = max(int(np.count_nonzero(whole)) - 1, 1)
     return {
         "count": len(days),
+        "chance": distance.log_ratio_by_chance(freedom, DAYS_BY_CHANCE),
         "drift_max": max(alone, default=None),
         "week_mean": float(np.mean(weeks)) if weeks else None,
         "week_sd": float(np.std(weeks, ddof=1)) if weeks else None,
@@ -153,25 +157,26 @@ def _moved(profile: Mapping[str, Any], state: Mapping[str, Any]) -> float | None
 
 
 def day_limit(limits: Mapping[str, Any] | None) -> float | None:
-    """Return the D above which a day is unusual: the largest of the reference's days, but no less than chance gives.
+    """Return the D above which a day is unusual: the largest of the reference's days, but no less than chance reaches.
 
-    None when there are fewer than 30 such days. The second part matters for a column that was constant.
+    None when there are fewer than 30 such days. The second part is for columns that were constant or nearly so, in
+    which a single row that differs would be more than any day of the reference had.
     """
     if not limits or limits.get("count", 0) < FEWEST_DAYS or limits.get("drift_max") is None:
         return None
-    return max(float(limits["drift_max"]), 0.0)
+    return max(float(limits["drift_max"]), float(limits.get("chance", 0.0)))
 
 
 def week_limit(limits: Mapping[str, Any] | None, columns: int) -> float | None:
     """Return the D above which 7 days together are unusual, where so many columns are watched.
 
     The mean of the reference's weeks plus z of their standard deviations, z being the normal quantile at
-    1 %/columns; never less than chance gives. None when there are fewer than 30 reference days.
+    1 %/columns; no less than chance reaches. None when there are fewer than 30 reference days.
     """
     if day_limit(limits) is None or limits is None or limits.get("week_mean") is None:
         return None
     quantile = NormalDist().inv_cdf(1 - FALSE_ALARMS / max(columns, 1))
-    return max(float(limits["week_mean"]) + quantile * float(limits["week_sd"]), 0.0)
+    return max(float(limits["week_mean"]) + quantile * float(limits["week_sd"]), float(limits.get("chance", 0.0)))
 
 
 def weekly_distances(reference: Counts, days: Sequence[Counts | None]) -> list[float | None]:
