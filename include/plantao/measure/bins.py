@@ -91,10 +91,11 @@ class _Search:
     def codes(self, values: Numbers) -> Codes:
         """Return how many edges each finite value has reached."""
         if not 0 < self.rounds <= ROUNDS:
-            return np.searchsorted(self.edges, values, side="right")
+            found: Codes = np.searchsorted(self.edges, values, side="right")
+            return found
         place = (values - self.edges[0]) * self.scale
         np.clip(place, 0, GRID - 1, out=place)
-        codes = self.certain[place.astype(np.intp)]
+        codes: Codes = self.certain[place.astype(np.intp)]
         for _ in range(self.rounds):
             codes += values >= self.following[codes]
         return codes
