@@ -31,7 +31,8 @@ def _rmse(tally: Tally, _: str) -> list[Figure]:
 
 
 def _r2(tally: Tally, _: str) -> list[Figure]:
-    # Without an interval: it would need the sum of the products of error and outcome.
+    # Without an interval: it would need the sum of the products of error and outcome. The spread loses as many digits
+    # as the outcomes' mean square is larger than it.
     n = tally.labelled
     total, squares = tally.state["sums"]["outcome"]
     spread = squares - total * total / n
