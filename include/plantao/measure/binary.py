@@ -6,7 +6,9 @@ are those of the rows themselves.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,75 +44,96 @@ def confusion(state: Mapping[str, Any], positive: str) -> Confusion:
     Raises:
         ValueError: There are two decisions and neither is the positive class, so its name is written otherwise.
     """
-    names = {decision for decisions in state["bins"].values() for decision in decisions}
-    if len(names - {positive}) > 1:
-        message = f"none of the decisions {', '.join(sorted(names))} is the positive class {positive}"
-        raise ValueError(message)
-    counts = [[0, 0], [0, 0]]
+    counts: dict[str, list[int]] = {}
     for decisions in state["bins"].values():
         for decision, (negatives, positives, *_) in decisions.items():
-            row = counts[decision == positive]
+            row = counts.setdefault(decision, [0, 0])
             row[0] += negatives
             row[1] += positives
-    (tn, fn), (fp, tp) = counts
+    fp, tp = counts.pop(positive, (0, 0))
+    if len(counts) > 1:
+        message = f"none of the decisions {', '.join(sorted(counts))} is the positive class {positive}"
+        raise ValueError(message)
+    tn, fn = next(iter(counts.values()), (0, 0))
     return Confusion(tp, fp, fn, tn)
 
 
 def histograms(state: Mapping[str, Any]) -> Numbers:
     """Return, as bins by four: negatives, positives, and the sum of the score of each; occupied bins, ascending."""
-    rows = [
-        [sum(column) for column in zip(*state["bins"][place].values(), strict=True)]
-        for place in sorted(state["bins"], key=int)
-    ]
+    rows = []
+    for place in sorted(state["bins"], key=int):
+        decisions = list(state["bins"][place].values())
+        rows.append(decisions[0] if len(decisions) == 1 else [sum(column) for column in zip(*decisions, strict=True)])
     return np.array(rows, dtype=float).reshape(-1, 4)
 
 
-def _accuracy(tally: Tally, positive: str) -> list[Figure]:
-    found = confusion(tally.state, positive)
+@dataclass(frozen=True)
+class Counted:
+    """A tally with what several metrics look at, counted once when the first of them asks."""
+
+    tally: Tally
+    positive: str
+
+    @cached_property
+    def confusion(self) -> Confusion:
+        """The labelled rows by decision and outcome."""
+        return confusion(self.tally.state, self.positive)
+
+    @cached_property
+    def cells(self) -> Numbers:
+        """The histograms (see `histograms`)."""
+        return histograms(self.tally.state)
+
+    @property
+    def n(self) -> int:
+        """The labelled rows."""
+        return self.tally.labelled
+
+    def mean(self, name: str, floor: float = -math.inf) -> Figure:
+        """Return the mean of what was summed under a name."""
+        return mean(self.tally.state["sums"], name, self.n, floor)
+
+
+def _accuracy(of: Counted) -> list[Figure]:
+    found = of.confusion
     return [share(found.true_positives + found.true_negatives, found.n)]
 
 
-def _precision(tally: Tally, positive: str) -> list[Figure]:
-    found = confusion(tally.state, positive)
-    return [share(found.true_positives, found.true_positives + found.false_positives)]
+def _precision(of: Counted) -> list[Figure]:
+    return [share(of.confusion.true_positives, of.confusion.true_positives + of.confusion.false_positives)]
 
 
-def _recall(tally: Tally, positive: str) -> list[Figure]:
-    found = confusion(tally.state, positive)
-    return [share(found.true_positives, found.true_positives + found.false_negatives)]
+def _recall(of: Counted) -> list[Figure]:
+    return [share(of.confusion.true_positives, of.confusion.true_positives + of.confusion.false_negatives)]
 
 
-def _f1(tally: Tally, positive: str) -> list[Figure]:
-    found = confusion(tally.state, positive)
-    return [f1(found.true_positives, found.false_positives + found.false_negatives)]
+def _f1(of: Counted) -> list[Figure]:
+    return [f1(of.confusion.true_positives, of.confusion.false_positives + of.confusion.false_negatives)]
 
 
-def _roc_auc(tally: Tally, _positive: str) -> list[Figure]:
-    cells = histograms(tally.state)
-    return [between_none_and_one(ranking.roc_auc(cells[:, 0], cells[:, 1]), tally.labelled)]
+def _roc_auc(of: Counted) -> list[Figure]:
+    return [between_none_and_one(ranking.roc_auc(of.cells[:, 0], of.cells[:, 1]), of.n)]
 
 
-def _average_precision(tally: Tally, _positive: str) -> list[Figure]:
-    cells = histograms(tally.state)
-    return [between_none_and_one(ranking.average_precision(cells[:, 0], cells[:, 1]), tally.labelled)]
+def _average_precision(of: Counted) -> list[Figure]:
+    return [between_none_and_one(ranking.average_precision(of.cells[:, 0], of.cells[:, 1]), of.n)]
 
 
-def _calibration(tally: Tally, _positive: str) -> list[Figure]:
+def _calibration(of: Counted) -> list[Figure]:
     # Without an interval: a mean of distances is too large by chance alone, and more so the fewer rows there are.
-    cells = histograms(tally.state)
-    rows, scores = cells[:, 0] + cells[:, 1], cells[:, 2] + cells[:, 3]
-    return [Figure(ranking.calibration(rows, cells[:, 1], scores), tally.labelled)]
+    rows, scores = of.cells[:, 0] + of.cells[:, 1], of.cells[:, 2] + of.cells[:, 3]
+    return [Figure(ranking.calibration(rows, of.cells[:, 1], scores), of.n)]
 
 
-METRICS: Mapping[str, Callable[[Tally, str], list[Figure]]] = {
+METRICS: Mapping[str, Callable[[Counted], list[Figure]]] = {
     "roc_auc": _roc_auc,
     "average_precision": _average_precision,
     "accuracy": _accuracy,
     "precision": _precision,
     "recall": _recall,
     "f1": _f1,
-    "log_loss": lambda tally, _: [mean(tally.state["sums"], "log_loss", tally.labelled, 0.0)],
-    "brier": lambda tally, _: [mean(tally.state["sums"], "squared_error", tally.labelled, 0.0)],
+    "log_loss": lambda of: [of.mean("log_loss", 0.0)],
+    "brier": lambda of: [of.mean("squared_error", 0.0)],
     "calibration": _calibration,
-    "bias": lambda tally, _: [mean(tally.state["sums"], "residual", tally.labelled)],
+    "bias": lambda of: [of.mean("residual")],
 }

@@ -53,16 +53,16 @@ def by_class(state: Mapping[str, Any]) -> list[OfClass]:
     ]
 
 
-def _accuracy(tally: Tally, _: str) -> list[Figure]:
+def _accuracy(tally: Tally) -> list[Figure]:
     counts = by_class(tally.state)
     return [share(sum(one.hits for one in counts), sum(one.decided for one in counts))]
 
 
-def _precision(tally: Tally, _: str) -> list[Figure]:
+def _precision(tally: Tally) -> list[Figure]:
     return _with_mean_of_shares([(one.name, one.hits, one.decided) for one in by_class(tally.state)], tally)
 
 
-def _recall(tally: Tally, _: str) -> list[Figure]:
+def _recall(tally: Tally) -> list[Figure]:
     return _with_mean_of_shares([(one.name, one.hits, one.occurred) for one in by_class(tally.state)], tally)
 
 
@@ -74,7 +74,7 @@ def _with_mean_of_shares(counts: Sequence[tuple[str, int, int]], tally: Tally) -
     return [Figure(macro.value, macro.n, interval), *parts]
 
 
-def _f1(tally: Tally, _: str) -> list[Figure]:
+def _f1(tally: Tally) -> list[Figure]:
     parts = [f1(one.hits, one.decided + one.occurred - 2 * one.hits, one.name) for one in by_class(tally.state)]
     return [_macro(parts, tally.labelled), *parts]
 
@@ -94,13 +94,13 @@ def _macro(parts: Sequence[Figure], n: int) -> Figure:
     return Figure(sum(values) / len(values) if values else None, n, UNKNOWN)
 
 
-METRICS: Mapping[str, Callable[[Tally, str], list[Figure]]] = {
-    "roc_auc": lambda tally, _: _ranked(tally, ranking.roc_auc),
-    "average_precision": lambda tally, _: _ranked(tally, ranking.average_precision),
+METRICS: Mapping[str, Callable[[Tally], list[Figure]]] = {
+    "roc_auc": lambda tally: _ranked(tally, ranking.roc_auc),
+    "average_precision": lambda tally: _ranked(tally, ranking.average_precision),
     "accuracy": _accuracy,
     "precision": _precision,
     "recall": _recall,
     "f1": _f1,
-    "log_loss": lambda tally, _: [mean(tally.state["sums"], "log_loss", tally.labelled, 0.0)],
-    "brier": lambda tally, _: [mean(tally.state["sums"], "squared_error", tally.labelled, 0.0)],
+    "log_loss": lambda tally: [mean(tally.state["sums"], "log_loss", tally.labelled, 0.0)],
+    "brier": lambda tally: [mean(tally.state["sums"], "squared_error", tally.labelled, 0.0)],
 }

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from plantao.measure import binary, classes, regression
+from plantao.measure.figure import Figure
 from plantao.measure.tally import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from plantao.measure.figure import Figure
     from plantao.measure.tally import Kind, Label, Tally
 
 Status = Literal["ok", "not_enough", "undefined", "failed", "no_rows", "no_labels", "provisional"]
@@ -25,7 +25,7 @@ ENOUGH = 10
 ENOUGH_OF_A_SEGMENT = 100
 WORST = 3
 LOW_IS_BAD = {"roc_auc", "average_precision", "accuracy", "precision", "recall", "f1", "r2", "objective_per_row"}
-METRICS_OF: dict[str, Mapping[str, Callable[[Tally, str], list[Figure]]]] = {
+METRICS_OF: dict[str, Mapping[str, Callable[[Any], list[Figure]]]] = {
     "binary": binary.METRICS,
     "multiclass": classes.METRICS,
     "regression": regression.METRICS,
@@ -67,6 +67,7 @@ def measure_tally(
     if output_kind == "binary" and positive is None:
         message = "a binary classifier is measured by its positive class"
         raise ValueError(message)
+    subject = binary.Counted(tally, label(positive)) if output_kind == "binary" else tally
     found: list[Measurement] = []
     for name in wanted or METRICS_OF[output_kind]:
         if not tally.rows or not tally.labelled:
@@ -77,7 +78,7 @@ def measure_tally(
             ]
             continue
         metric = METRICS_OF[output_kind].get(name, _unsuited)
-        found += measured(name, lambda metric=metric: metric(tally, label(positive)), tally, mature)  # type: ignore[misc]
+        found += measured(name, lambda metric=metric: metric(subject), tally, mature)  # type: ignore[misc]
     return found
 
 
@@ -146,7 +147,5 @@ def _plain(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _unsuited(_tally: Tally, _positive: str) -> list[Figure]:
-    from plantao.measure.figure import Figure
-
+def _unsuited(_: object) -> list[Figure]:
     return [Figure(None, 0)]

@@ -22,7 +22,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 NO_SPREAD = 1e-12
 
 
-def _rmse(tally: Tally, _: str) -> list[Figure]:
+def _rmse(tally: Tally) -> list[Figure]:
     squared = mean(tally.state["sums"], "squared_error", tally.labelled, 0.0)
     if squared.value is None:
         return [squared]
@@ -30,8 +30,9 @@ def _rmse(tally: Tally, _: str) -> list[Figure]:
     return [Figure(math.sqrt(squared.value), squared.n, (lower, upper))]
 
 
-def _r2(tally: Tally, _: str) -> list[Figure]:
-    # Without an interval: it would need the sum of the products of error and outcome.
+def _r2(tally: Tally) -> list[Figure]:
+    # Without an interval: it would need the sum of the products of error and outcome. The spread loses as many digits
+    # as the outcomes' mean square is larger than it.
     n = tally.labelled
     total, squares = tally.state["sums"]["outcome"]
     spread = squares - total * total / n
@@ -40,7 +41,7 @@ def _r2(tally: Tally, _: str) -> list[Figure]:
     return [Figure(1 - tally.state["sums"]["squared_error"][0] / spread, n)]
 
 
-def _error_quantiles(tally: Tally, _: str) -> list[Figure]:
+def _error_quantiles(tally: Tally) -> list[Figure]:
     errors = tally.state["errors"]
     bins = sorted(errors.items(), key=lambda item: -math.inf if item[0] == "zero" else int(item[0]))
     n = sum(errors.values())
@@ -70,10 +71,10 @@ def _at_rank(bins: Sequence[tuple[str, int]], rank: int) -> str:
     raise IndexError(message)
 
 
-METRICS: Mapping[str, Callable[[Tally, str], list[Figure]]] = {
-    "mae": lambda tally, _: [mean(tally.state["sums"], "absolute_error", tally.labelled, 0.0)],
+METRICS: Mapping[str, Callable[[Tally], list[Figure]]] = {
+    "mae": lambda tally: [mean(tally.state["sums"], "absolute_error", tally.labelled, 0.0)],
     "rmse": _rmse,
-    "bias": lambda tally, _: [mean(tally.state["sums"], "residual", tally.labelled)],
+    "bias": lambda tally: [mean(tally.state["sums"], "residual", tally.labelled)],
     "r2": _r2,
     "error_quantiles": _error_quantiles,
 }
