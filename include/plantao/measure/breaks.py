@@ -1,0 +1,209 @@
+"""Is something broken? The checks of every run: what its rows looked like, against the days of the reference.
+
+Pure. Each check is one of `plantao.job.CHECKS`. What comes in are sums, so a run, a day and a week are judged alike.
+What cannot be judged is said to be so, and never takes the rest with it. Limits come from the worst day of the
+reference, because days differ by far more than independent rows would.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import TYPE_CHECKING
+
+from plantao.measure.finding import FROZEN, LOOK_AT, VARIED, Break, Column, Findings, NotJudged, fullest_cell, is_luck
+from plantao.measure.score_break import score_break
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import date
+
+    from plantao.measure.finding import Json
+
+# Fewer rows say nothing about shares. Fewer reference days than this have no telling worst day.
+ROWS, REFERENCE_DAYS = 30, 30
+NULLS_BEYOND_WORST_DAY, NULLS_BEYOND_WHOLE = 0.01, 0.05
+UNSEEN, OUTSIDE_BEYOND_WORST_DAY = 0.01, 0.05
+# In a small run one or two odd rows are a large share, and no fault.
+FEWEST_ROWS = 3
+# Days of the same weekday that a row count is held against: at least, and the newest of them.
+SAME_WEEKDAYS, NEWEST = 4, 8
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def day_maxima(states: Iterable[Json]) -> dict[str, float]:
+    """Return the largest shares that a column had on a single day of the reference.
+
+    `states` are the column's daily states; days with fewer than 30 rows are left out, for one row is a large share
+    there. With fewer than 30 days that count the answer is empty: no worst day is known. Its place in a reference is
+    `days.columns.<name>.maxima` and, for the score, `days.score.maxima`.
+    """
+    shares: dict[str, list[float]] = {}
+    for state in states:
+        rows = state.get("rows", 0)
+        if rows < ROWS:
+            continue
+        for name, count in _shares(state, rows).items():
+            shares.setdefault(name, []).append(count)
+    enough = {name: max(of_days) for name, of_days in shares.items() if len(of_days) >= REFERENCE_DAYS}
+    return enough if "null_share" in enough or "largest" in enough else {}
+
+
+def _shares(state: Json, rows: int) -> dict[str, float]:
+    found = {"null_share": state["missing"] / rows} if "missing" in state else {}
+    if (largest := fullest_cell(state)) is not None:
+        found["largest"] = largest[0] / largest[1] if largest[1] else 0.0
+    if "unseen" in state:
+        found["unseen_share"] = state["unseen"] / rows
+    elif "missing" in state and len(state.get("counts", ())) >= 2:
+        found |= {side: count / rows for side, count in _outside(state).items()}
+    return found
+
+
+def _outside(state: Json) -> dict[str, int]:
+    """Return how many values of a number column are below and above the training range, and not finite at all."""
+    return {"below": state["counts"][0], "above": state["counts"][-1], "not_finite": state.get("other", 0)}
+
+
+def findings(reference: Json, states: Mapping[str, Json], *, whole_day: bool = True) -> Findings:
+    """Hold the merged state of a run against the reference, column by column, the score under the name ''.
+
+    A run that does not cover whole local days is not asked whether a column is frozen: a time of day always is.
+    """
+    days = reference.get("days") or {}
+    result = Findings()
+    for name, profile in (reference.get("columns") or {}).items():
+        worst = ((days.get("columns") or {}).get(name) or {}).get("maxima") or {}
+        column = Column(name, states.get(name) or {}, profile, worst)
+        for check, judge in COLUMN_CHECKS.items():
+            if whole_day or check != "frozen_column":
+                result.take(_judged(check, column, judge))
+            else:
+                result.take(NotJudged(check, name, "provisional", f"{name}: {check} is judged on whole days"))
+    worst = (days.get("score") or {}).get("maxima") or {}
+    score = Column("", states.get("") or {}, reference.get("score") or {}, worst)
+    result.take(_judged("score", score, score_break))
+    return result
+
+
+def _judged(
+    check: str, column: Column, judge: Callable[[Column], Break | NotJudged | None]
+) -> Break | NotJudged | None:
+    """Make one check of one column; a state that makes no sense is a finding of its own and stops nothing."""
+    shown = column.name or "score"
+    if not column.state:
+        return NotJudged(
+            check, column.name, "undefined", f"{shown}: the run kept no counts. Next: measure the day anew"
+        )
+    try:
+        if column.rows >= ROWS:
+            return judge(column)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        message = f"{shown}: {check} cannot be judged: {type(error).__name__}: {error}. Next: measure the day anew"
+        return NotJudged(check, column.name, "failed", message)
+    message = f"{shown}: {column.rows} rows are too few to judge; {ROWS} are enough"
+    return NotJudged(check, column.name, "not_enough", message)
+
+
+# --- the checks of a column ------------------------------------------------------------------------------------------
+
+
+def _null_share(column: Column) -> Break | None:
+    missing, rows = int(column.state["missing"]), column.rows
+    profile = column.profile
+    pooled = profile["missing"] / profile["rows"] if profile.get("rows") else 0.0
+    if column.has_days:
+        known = column.worst.get("null_share", pooled)
+        limit, than = known + NULLS_BEYOND_WORST_DAY, "on the worst day of the reference"
+    else:
+        known, limit, than = pooled, pooled + NULLS_BEYOND_WHOLE, "in the reference"
+    share = (profile.get("missing", 0) + 1) / (profile.get("rows", 0) + 2)
+    if missing / rows <= limit or is_luck(missing, rows, share):
+        return None
+    seen = f"{missing / rows:.1%} of {rows} rows are missing; {known:.1%} were {than}, the limit is {limit:.1%}"
+    return column.found("null_share", missing / rows, limit, seen)
+
+
+def _unseen_share(column: Column) -> Break | None:
+    unseen, rows = int(column.state.get("unseen", 0)), column.rows
+    limit = max(UNSEEN, column.worst.get("unseen_share", 0.0))
+    if unseen < FEWEST_ROWS or unseen / rows <= limit:
+        return None
+    seen = f"{unseen / rows:.1%} of {rows} rows have a value that training never saw; the limit is {limit:.1%}"
+    return column.found("unseen_share", unseen / rows, limit, seen)
+
+
+def _frozen_column(column: Column) -> Break | NotJudged | None:
+    profile, cells = column.profile, list(column.state.get("counts", ()))
+    reference = [*profile.get("values", {}).values(), profile.get("other", 0), *profile.get("counts", ())]
+    if not sum(reference):
+        if not profile.get("rows") or profile.get("missing", 0) < profile["rows"]:
+            return None  # a point in time: its values are not counted
+        message = f"{column.name}: the training frame had no value to compare with. Next: see whether it should have"
+        return NotJudged("frozen_column", column.name, "undefined", message)
+    # Values outside the range or never seen are the business of the other checks: one fault, one finding.
+    inside = [*cells, column.state.get("other", 0)] if "unseen" in column.state else cells[1:-1]
+    pooled = max(reference) / sum(reference)
+    varied = max(pooled, column.worst.get("largest", 0.0))
+    fullest = max(inside, default=0)
+    if column.known < ROWS or fullest / column.known < FROZEN or varied >= VARIED:
+        return None
+    if is_luck(fullest, column.known, pooled):
+        return None
+    share = fullest / column.known
+    seen = (
+        f"{share:.1%} of {column.known} values are the same or in the same bin; at most {varied:.1%} were in the"
+        f" reference, the limit is {FROZEN:.0%}"
+    )
+    return column.found("frozen_column", share, FROZEN, seen, column.known)
+
+
+def _range(column: Column) -> Break | None:
+    if "unseen" in column.state or len(column.state.get("counts", ())) < 2:
+        return None
+    rows = column.rows
+    sides = {side: count / rows for side, count in _outside(column.state).items() if count >= FEWEST_ROWS}
+    limits = {side: column.worst.get(side, 0.0) + OUTSIDE_BEYOND_WORST_DAY for side in sides}
+    beyond = [side for side in sides if sides[side] > limits[side]]
+    if not beyond:
+        return None
+    side = max(beyond, key=lambda side: sides[side] - limits[side])
+    edges = column.profile.get("edges") or [math.nan]
+    words = {"below": f"below the training range, which starts at {edges[0]:g}"}
+    words |= {"above": f"above the training range, which ends at {edges[-1]:g}", "not_finite": "not finite"}
+    seen = f"{sides[side]:.1%} of {rows} values are {words[side]}; the limit is {limits[side]:.1%}"
+    return column.found("range", sides[side], limits[side], seen)
+
+
+COLUMN_CHECKS: dict[str, Callable[[Column], Break | NotJudged | None]] = {
+    "null_share": _null_share,
+    "unseen_share": _unseen_share,
+    "frozen_column": _frozen_column,
+    "range": _range,
+}
+
+
+# --- the number of rows ----------------------------------------------------------------------------------------------
+
+
+def row_count(day: date, rows: int, reference: Json, history: Mapping[date, int]) -> Break | NotJudged | None:
+    """Hold the rows of a whole local day against the newest days of the same weekday, production before reference.
+
+    Broken is less than half or more than twice the median, by more than the chance of a count allows (four times its
+    root). `history` are the rows of earlier whole days; a frozen reference alone would call a growing business broken.
+    """
+    weekday = day.isoweekday()
+    known = list(((reference.get("days") or {}).get("rows") or {}).get(str(weekday), ()))
+    known += [count for other, count in sorted(history.items()) if other < day and other.isoweekday() == weekday]
+    name = WEEKDAYS[weekday - 1]
+    if len(known) < SAME_WEEKDAYS:
+        message = (
+            f"{day}: {rows} rows; {len(known)} earlier {name}s are too few to compare with, {SAME_WEEKDAYS} are enough"
+        )
+        return NotJudged("row_count", "", "not_enough", message)
+    usual = float(median(known[-NEWEST:]))
+    if abs(rows - usual) <= 4 * math.sqrt(max(usual, 1.0)) or usual / 2 <= rows <= usual * 2:
+        return None
+    limit, side = (usual / 2, "less than half of") if rows < usual else (usual * 2, "more than twice")
+    seen = f"{day}: {rows} rows, {side} the {usual:g} of a usual {name}; the limit is {limit:g}"
+    return Break("row_count", "", rows, limit, rows, f"{seen}. Next: {LOOK_AT['row_count']}")
