@@ -87,23 +87,23 @@ def test_the_reference_profile_gives_its_days_whatever_is_missing_in_them():
 
 
 def test_small_departures_add_up_until_they_pass_five():
-    # 1.5 - 0.5 = 1 a day: the sum is above 5 on the sixth day.
-    (found,) = worse([1.5] * 8)
-    assert found.opened == at(5)
+    # 1.6 - 0.5 = 1.1 a day: the sum is above 5 on the fifth day.
+    (found,) = worse([1.6] * 8)
+    assert found.opened == at(4)
     assert found.closed is None
     assert "since 2013-04-01" in found.reason
-    assert "6.0" in found.reason
+    assert "5.5" in found.reason
 
 
 def test_dependent_days_need_a_sum_of_eight():
-    (found,) = worse([1.5] * 10, SLOW)
-    assert found.opened == at(8)
+    (found,) = worse([1.6] * 10, SLOW)
+    assert found.opened == at(7)
 
 
 def test_one_day_far_out_opens_alone_and_less_does_not():
     (found,) = worse([0, 4.6, 0])
     assert found.opened == at(1)
-    assert found.worst == pytest.approx(0.86)
+    assert found.worst == pytest.approx(4.6)
     assert "one day 4.6 standard deviations above" in found.reason
     assert worse([0, 4.4, 0]) == ()
 
@@ -147,9 +147,9 @@ def test_a_lasting_fault_stays_one_episode():
 
 
 def test_after_it_is_over_the_sum_starts_from_nothing():
-    first, second = worse([3] * 5 + [0] * 12 + [1.5] * 6)
+    first, second = worse([3] * 5 + [0] * 12 + [1.6] * 6)
     assert first.closed is not None
-    assert second.opened == at(22)
+    assert second.opened == at(21)
 
 
 # --- what is passed over ---------------------------------------------------------------------------------------------
@@ -167,8 +167,8 @@ def test_days_that_are_not_mature_undefined_or_thin_neither_add_nor_forgive():
     ]
     for day in skipped:
         assert episodes([day], BASE, "worse_is_higher").worse == ()
-    interrupted = [1.5, None, 1.5, None, None, 1.5, 1.5, 1.5, 1.5]
-    assert worse(interrupted)[0].opened == at(8)
+    interrupted = [1.6, None, 1.6, None, None, 1.6, 1.6, 1.6]
+    assert worse(interrupted)[0].opened == at(7)
 
 
 def test_a_day_with_fewer_labels_than_usual_is_judged_more_mildly():
@@ -189,10 +189,10 @@ def test_days_may_come_in_any_order():
 def test_an_owners_limit_holds_in_n_of_the_last_m_days():
     limit = Degraded(metric="roc_auc", below=0.7, runs=3, of=5)
     values = [0.6, 0.8, 0.6, 0.8, 0.6, 0.8, 0.8, 0.8]
-    found = limit_episodes(limit, [DayValue(at(i), v, 100) for i, v in enumerate(values)])
-    assert found == [
-        Episode(at(4), at(5), 0.6, at(4), "roc_auc was below 0.7 on 3 of the last 5 days, which is the owner's limit")
-    ]
+    (found,) = limit_episodes(limit, [DayValue(at(i), v, 100) for i, v in enumerate(values)])
+    assert (found.opened, found.closed, found.worst_day) == (at(4), at(5), at(4))
+    assert found.worst == pytest.approx(0.1)
+    assert found.reason == "roc_auc was below 0.7 on 3 of the last 5 days, which is the owner's limit"
 
 
 def test_an_owners_limit_without_m_wants_days_in_a_row_and_judges_mature_days_only():
@@ -200,7 +200,7 @@ def test_an_owners_limit_without_m_wants_days_in_a_row_and_judges_mature_days_on
     values = [11, 9, 11, 12, 9]
     some = [DayValue(at(i), v, 100) for i, v in enumerate(values)]
     (found,) = limit_episodes(limit, some)
-    assert (found.opened, found.closed, found.worst, found.worst_day) == (at(3), at(4), 12, at(3))
+    assert (found.opened, found.closed, found.worst, found.worst_day) == (at(3), at(4), 2, at(3))
     assert limit_episodes(limit, [DayValue(d.day, d.value, d.n, mature=False) for d in some]) == []
 
 
@@ -213,7 +213,7 @@ def test_a_value_on_the_owners_limit_is_within_it():
 
 
 def test_degraded_needs_the_margin_and_less_is_watch():
-    episode = Episode(START, None, 0.9, START, "")
+    episode = Episode(START, None, 4.8, START, "")
     margin = effect_margin("log_loss", 0.02, BASE)
     assert margin == pytest.approx(0.008)
     assert word(episode, 0.4081, BASE, margin, "worse_is_higher") == "degraded"
@@ -225,7 +225,7 @@ def test_degraded_needs_the_margin_and_less_is_watch():
 def test_the_margin_of_auc_is_absolute_and_that_of_a_regressions_bias_a_share_of_its_error():
     assert effect_margin("roc_auc", 0.02, BASE) == 0.02
     assert effect_margin("bias", 0.02, Baseline(0.0, 1, 90, 0), size=20) == pytest.approx(0.4)
-    episode = Episode(START, None, -5, START, "")
+    episode = Episode(START, None, 5, START, "")
     assert word(episode, -0.5, Baseline(0.0, 1, 90, 0), 0.4, "two_sided") == "degraded"
     assert word(episode, 0.3, Baseline(0.0, 1, 90, 0), 0.4, "two_sided") == "watch"
     assert word(episode, 0.37, BASE, 0.02, "worse_is_lower") == "degraded"

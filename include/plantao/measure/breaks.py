@@ -11,17 +11,17 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
-from plantao.measure.finding import FROZEN, LOOK_AT, VARIED, Break, Column, Findings, NotJudged, fullest_cell, is_luck
+from plantao.measure.finding import FROZEN, LOOK_AT, VARIED, Break, Column, Findings, NotJudged, is_luck
 from plantao.measure.score_break import score_break
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import date
 
     from plantao.measure.finding import Json
 
-# Fewer rows say nothing about shares. Fewer reference days than this have no telling worst day.
-ROWS, REFERENCE_DAYS = 30, 30
+# Fewer rows say nothing about shares.
+ROWS = 30
 NULLS_BEYOND_WORST_DAY, NULLS_BEYOND_WHOLE = 0.01, 0.05
 UNSEEN, OUTSIDE_BEYOND_WORST_DAY = 0.01, 0.05
 # In a small run one or two odd rows are a large share, and no fault.
@@ -29,35 +29,6 @@ FEWEST_ROWS = 3
 # Days of the same weekday that a row count is held against: at least, and the newest of them.
 SAME_WEEKDAYS, NEWEST = 4, 8
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-
-def day_maxima(states: Iterable[Json]) -> dict[str, float]:
-    """Return the largest shares that a column had on a single day of the reference.
-
-    `states` are the column's daily states; days with fewer than 30 rows are left out, for one row is a large share
-    there. With fewer than 30 days that count the answer is empty: no worst day is known. Its place in a reference is
-    `days.columns.<name>.maxima` and, for the score, `days.score.maxima`.
-    """
-    shares: dict[str, list[float]] = {}
-    for state in states:
-        rows = state.get("rows", 0)
-        if rows < ROWS:
-            continue
-        for name, count in _shares(state, rows).items():
-            shares.setdefault(name, []).append(count)
-    enough = {name: max(of_days) for name, of_days in shares.items() if len(of_days) >= REFERENCE_DAYS}
-    return enough if "null_share" in enough or "largest" in enough else {}
-
-
-def _shares(state: Json, rows: int) -> dict[str, float]:
-    found = {"null_share": state["missing"] / rows} if "missing" in state else {}
-    if (largest := fullest_cell(state)) is not None:
-        found["largest"] = largest[0] / largest[1] if largest[1] else 0.0
-    if "unseen" in state:
-        found["unseen_share"] = state["unseen"] / rows
-    elif "missing" in state and len(state.get("counts", ())) >= 2:
-        found |= {side: count / rows for side, count in _outside(state).items()}
-    return found
 
 
 def _outside(state: Json) -> dict[str, int]:
@@ -73,14 +44,14 @@ def findings(reference: Json, states: Mapping[str, Json], *, whole_day: bool = T
     days = reference.get("days") or {}
     result = Findings()
     for name, profile in (reference.get("columns") or {}).items():
-        worst = ((days.get("columns") or {}).get(name) or {}).get("maxima") or {}
+        worst = (days.get("columns") or {}).get(name) or {}
         column = Column(name, states.get(name) or {}, profile, worst)
         for check, judge in COLUMN_CHECKS.items():
             if whole_day or check != "frozen_column":
                 result.take(_judged(check, column, judge))
             else:
                 result.take(NotJudged(check, name, "provisional", f"{name}: {check} is judged on whole days"))
-    worst = (days.get("score") or {}).get("maxima") or {}
+    worst = days.get("score") or {}
     score = Column("", states.get("") or {}, reference.get("score") or {}, worst)
     result.take(_judged("score", score, score_break))
     return result
@@ -92,9 +63,7 @@ def _judged(
     """Make one check of one column; a state that makes no sense is a finding of its own and stops nothing."""
     shown = column.name or "score"
     if not column.state:
-        return NotJudged(
-            check, column.name, "undefined", f"{shown}: the run kept no counts. Next: measure the day anew"
-        )
+        return NotJudged(check, column.name, "undefined", f"{shown}: the run kept no counts")
     try:
         if column.rows >= ROWS:
             return judge(column)
@@ -113,7 +82,7 @@ def _null_share(column: Column) -> Break | None:
     profile = column.profile
     pooled = profile["missing"] / profile["rows"] if profile.get("rows") else 0.0
     if column.has_days:
-        known = column.worst.get("null_share", pooled)
+        known = column.worst_share("missing_max")
         limit, than = known + NULLS_BEYOND_WORST_DAY, "on the worst day of the reference"
     else:
         known, limit, than = pooled, pooled + NULLS_BEYOND_WHOLE, "in the reference"
@@ -126,7 +95,7 @@ def _null_share(column: Column) -> Break | None:
 
 def _unseen_share(column: Column) -> Break | None:
     unseen, rows = int(column.state.get("unseen", 0)), column.rows
-    limit = max(UNSEEN, column.worst.get("unseen_share", 0.0))
+    limit = max(UNSEEN, column.worst_share("unseen_max"))
     if unseen < FEWEST_ROWS or unseen / rows <= limit:
         return None
     seen = f"{unseen / rows:.1%} of {rows} rows have a value that training never saw; the limit is {limit:.1%}"
@@ -144,7 +113,7 @@ def _frozen_column(column: Column) -> Break | NotJudged | None:
     # Values outside the range or never seen are the business of the other checks: one fault, one finding.
     inside = [*cells, column.state.get("other", 0)] if "unseen" in column.state else cells[1:-1]
     pooled = max(reference) / sum(reference)
-    varied = max(pooled, column.worst.get("largest", 0.0))
+    varied = max(pooled, column.worst_share("largest_cell_max"))
     fullest = max(inside, default=0)
     if column.known < ROWS or fullest / column.known < FROZEN or varied >= VARIED:
         return None
@@ -163,7 +132,11 @@ def _range(column: Column) -> Break | None:
         return None
     rows = column.rows
     sides = {side: count / rows for side, count in _outside(column.state).items() if count >= FEWEST_ROWS}
-    limits = {side: column.worst.get(side, 0.0) + OUTSIDE_BEYOND_WORST_DAY for side in sides}
+    profile = column.profile
+    known = profile.get("rows", 0) - profile.get("missing", 0)
+    odd = (known - sum(profile.get("counts", ()))) / known if known else 0.0
+    usual = {"below": column.worst_share("outside_max"), "above": column.worst_share("outside_max"), "not_finite": odd}
+    limits = {side: usual[side] + OUTSIDE_BEYOND_WORST_DAY for side in sides}
     beyond = [side for side in sides if sides[side] > limits[side]]
     if not beyond:
         return None

@@ -95,17 +95,15 @@ def of_break(found: Break, since: date) -> Condition:
     return Condition("break", mark, "broken", found.severity, since, found.message, LOOK_AT[found.check], details)
 
 
-def of_episode(
-    subject: Subject, episode: Episode, word: Word | Literal["improved"], effect: float | None = None
-) -> Condition:
-    """Return the condition that an open episode of a metric is; `effect` is how much worse, in units of the margin."""
+def of_episode(subject: Subject, episode: Episode, word: Word | Literal["improved"]) -> Condition:
+    """Return the condition that an open episode of a metric is, as severe as its worst day."""
     name = f"{subject.metric} of {subject.segment}" if subject.segment else subject.metric
     # An improvement and a degradation of the same metric are two conditions; degraded and watch are one.
     lane: tuple[str, ...] = ("improved",) if word == "improved" else ()
     mark = fingerprint("degraded", subject.metric, subject.segment, f"v{subject.version}", *lane)
     message = f"{name} of version {subject.version} is {WORDS[word]} since {episode.opened}: {episode.reason}"
     details = {**vars(subject), "worst": episode.worst, "worst_day": episode.worst_day.isoformat()}
-    return Condition("degraded", mark, word, effect, episode.opened, message, NEXT[word], details)
+    return Condition("degraded", mark, word, episode.worst, episode.opened, message, NEXT[word], details)
 
 
 WORDS = {"degraded": "degraded", "watch": "worse by less than the margin", "improved": "better than the reference"}

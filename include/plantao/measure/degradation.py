@@ -125,11 +125,12 @@ def baseline(days: Iterable[DayValue]) -> Baseline | None:
         return None
     values = np.array([day.value for day in usable], dtype=float)
     mean = float(values.mean())
-    sd = max(float(values.std(ddof=1)), SMALLEST_SD * max(1.0, abs(mean)))
+    least = SMALLEST_SD * max(1.0, abs(mean))
+    sd = float(values.std(ddof=1))
     around = values - mean
     power = float(around @ around)
-    correlation = float(around[1:] @ around[:-1]) / power if power > 0 else 0.0
-    return Baseline(mean, sd, len(usable), correlation, median(day.n for day in usable))
+    correlation = float(around[1:] @ around[:-1]) / power if sd > least else 0.0
+    return Baseline(mean, max(sd, least), len(usable), correlation, median(day.n for day in usable))
 
 
 def no_baseline(days: Iterable[DayValue]) -> str:
@@ -142,6 +143,7 @@ def episodes(days: Iterable[DayValue], base: Baseline | None, direction: Directi
     """Judge the production days of one model version against the reference.
 
     Days that are not mature, undefined or have fewer than 30 labels are passed over: they neither add nor forgive.
+    The `worst` of an episode is in standard deviations of a reference day, one for the usual number of labels.
     An improvement is found by the same rule on the other side, except for a metric that is two-sided.
     """
     if base is None:
@@ -167,11 +169,11 @@ def _one_side(days: Sequence[DayValue], base: Baseline, sign: int) -> list[Episo
         total = max(0.0, total + max(-CLIP, min(CLIP, z)) - ALLOWED)
         since = (since or day.day) if total > 0 else None
         if current is None and (total > base.limit or z > ONE_DAY):
-            current = _Open(day, z, _reason(sign * z, total, since or day.day, base))
+            current = _Open(day.day, _reason(sign * z, total, since or day.day, base))
             found.append(current)
         if current is None:
             continue
-        current.see(day, z)
+        current.see(day.day, z)
         total = min(total, base.limit)
         if total == 0:
             current.closed, current = day.day, None
@@ -191,28 +193,27 @@ def _reason(departure: float, total: float, since: date, base: Baseline) -> str:
 
 @dataclass
 class _Open:
-    """An episode while it is being followed."""
+    """An episode while it is being followed; how bad it is only ever grows."""
 
-    first: DayValue
-    worst_z: float
+    opened: date
     reason: str
-    worst: DayValue | None = None
+    worst: float = -math.inf
+    worst_day: date | None = None
     closed: date | None = None
 
-    def see(self, day: DayValue, z: float) -> None:
-        if self.worst is None or z > self.worst_z:
-            self.worst, self.worst_z = day, z
+    def see(self, day: date, worse: float) -> None:
+        if worse > self.worst:
+            self.worst, self.worst_day = worse, day
 
     @property
     def episode(self) -> Episode:
-        worst = self.worst or self.first
-        assert worst.value is not None
-        return Episode(self.first.day, self.closed, worst.value, worst.day, self.reason)
+        return Episode(self.opened, self.closed, self.worst, self.worst_day or self.opened, self.reason)
 
 
 def limit_episodes(limit: Degraded, days: Iterable[DayValue]) -> list[Episode]:
     """Return the episodes of an owner's own limit: the metric beyond it on `runs` of the last `of` days that count.
 
+    The `worst` of an episode is how far beyond the limit the metric was, in its own unit.
     Without `of` the days must follow one another. It is over when fewer than `runs` of the last `of` days are beyond.
     """
     span = max(limit.of or limit.runs, limit.runs)
@@ -224,9 +225,9 @@ def limit_episodes(limit: Degraded, days: Iterable[DayValue]) -> list[Episode]:
         last.append(beyond > 0)
         if sum(last) >= limit.runs:
             if current is None:
-                current = _Open(day, beyond, _limit_reason(limit, span))
+                current = _Open(day.day, _limit_reason(limit, span))
                 found.append(current)
-            current.see(day, beyond)
+            current.see(day.day, beyond)
         elif current is not None:
             current.closed, current = day.day, None
     return [one.episode for one in found]
@@ -267,8 +268,9 @@ def word(episode: Episode, seven_day_value: float | None, base: Baseline, margin
 
     `margin` is in the unit of the metric (see `effect_margin`). Without a value of 7 days the worst day speaks.
     """
-    value = episode.worst if seven_day_value is None else seven_day_value
-    difference = value - base.mean
+    if seven_day_value is None:
+        return "degraded" if episode.worst * base.sd >= margin else "watch"
+    difference = seven_day_value - base.mean
     worse = {"worse_is_higher": difference, "worse_is_lower": -difference, "two_sided": abs(difference)}[direction]
     return "degraded" if worse >= margin else "watch"
 

@@ -1,4 +1,4 @@
-"""A stretch of days on which something held.
+"""A stretch of days on which a condition held, from its opening to its recovery.
 
 Pure.
 """
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Episode:
-    """From the day it was noticed to the day it was over; `closed` is None while it lasts."""
+    """A condition that was noticed on a day and, perhaps, was over on another."""
 
     opened: date
     closed: date | None
     worst: float
+    """How bad it was at its worst, in the unit of the rule that opened it; the larger, the worse."""
     worst_day: date
     reason: str

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A share may be beyond its limit by the luck of few rows; less likely than this, it is not luck.
 CHANCE = 1e-4
+# Fewer days of a reference have no telling worst one.
+REFERENCE_DAYS = 30
 FROZEN, VARIED = 0.99, 0.90
 
 LOOK_AT = {
@@ -75,7 +77,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a run and of the reference; `worst` holds the largest shares of a reference day."""
+    """A column of a run and of the reference; `worst` is what `drift.day_limits` says of its days."""
 
     name: str
     state: Json
@@ -95,7 +97,11 @@ class Column:
     @property
     def has_days(self) -> bool:
         """Whether the reference has enough days to have a worst one."""
-        return bool(self.worst)
+        return (self.worst.get("count") or 0) >= REFERENCE_DAYS
+
+    def worst_share(self, name: str) -> float:
+        """Return the largest share of a reference day; 0 where it is not known."""
+        return float(self.worst.get(name) or 0.0) if self.has_days else 0.0
 
     def found(self, check: str, value: float, limit: float, seen: str, n: int | None = None) -> Break:
         """Return a break with a message that says what was seen, the limit, and what to look at."""

@@ -23,7 +23,7 @@ def score_break(column: Column) -> Break | None:
         return column.found("score", rows, 0, seen)
     parts = list(profile.get("classes", {"": profile}).values())
     pooled = min((max(p["counts"]) / sum(p["counts"]) for p in parts if sum(p.get("counts", ()))), default=1.0)
-    varied = max(pooled, column.worst.get("largest", 0.0))
+    varied = max(pooled, column.worst_share("largest_cell_max"))
     largest = fullest_cell(state)
     if largest is not None and varied < VARIED and largest[0] / rows >= FROZEN:
         if not is_luck(largest[0], rows, pooled):
