@@ -123,6 +123,17 @@ def test_a_frozen_column_is_a_break_unless_the_reference_had_days_like_it():
     assert judge(hour=number((0, 780, 20, 0, 0, 0))).breaks == []
 
 
+def test_values_around_nothing_that_were_divided_by_a_thousand_are_frozen_on_both_sides_of_an_edge():
+    halves = number((0, 0, 400, 400, 0, 0)) | {"sums": [0, 0, -0.3, 0.3, 0, 0], "squares": 800 * 0.001**2}
+    known = reference()
+    known["columns"]["hour"] = NUMBER | {"counts": [22_275 / 5] * 20, "edges": list(range(21))}
+    (found,) = findings(known, FINE | {"hour": halves}).breaks
+    assert found.check == "frozen_column"
+    assert "spread" in found.message
+    usual = halves | {"squares": 800.0}
+    assert findings(known, FINE | {"hour": usual}).breaks == []
+
+
 def test_a_part_of_a_day_is_not_asked_whether_it_is_frozen():
     found = findings(reference(), FINE | {"hour": number((0, 800, 0, 0, 0, 0))}, whole_day=False)
     assert found.breaks == []

@@ -8,6 +8,7 @@ reference, because days differ by far more than independent rows would.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ROWS = 30
 NULLS_BEYOND_WORST_DAY, NULLS_BEYOND_WHOLE = 0.01, 0.05
 UNSEEN, OUTSIDE_BEYOND_WORST_DAY = 0.01, 0.05
+# A number column whose spread is less than this share of the reference's does not really vary.
+HARDLY = 0.01
 # In a small run one or two odd rows are a large share, and no fault.
 FEWEST_ROWS = 3
 # Days of the same weekday that a row count is held against: at least, and the newest of them.
@@ -112,19 +115,28 @@ def _frozen_column(column: Column) -> Break | NotJudged | None:
         return NotJudged("frozen_column", column.name, "undefined", message)
     # Values outside the range or never seen are the business of the other checks: one fault, one finding.
     inside = [*cells, column.state.get("other", 0)] if "unseen" in column.state else cells[1:-1]
-    pooled = max(reference) / sum(reference)
+    share = max(inside, default=0) / column.known if column.known else 0.0
+    pooled, side = max(reference) / sum(reference), "the same or in the same bin"
+    if share < FROZEN and _hardly_varies(column):
+        # What was divided by a thousand lies on both sides of an edge when the edge is near nothing.
+        share = max(map(sum, pairwise(inside)), default=0) / column.known
+        pooled, side = max(map(sum, pairwise(reference)), default=1) / sum(reference), "within a hundredth of the usual spread"
     varied = max(pooled, column.worst_share("largest_cell_max"))
-    fullest = max(inside, default=0)
-    if column.known < ROWS or fullest / column.known < FROZEN or varied >= VARIED:
+    if column.known < ROWS or share < FROZEN or varied >= VARIED:
         return None
-    if is_luck(fullest, column.known, pooled):
+    if is_luck(round(share * column.known), column.known, pooled):
         return None
-    share = fullest / column.known
-    seen = (
-        f"{share:.1%} of {column.known} values are the same or in the same bin; at most {varied:.1%} were in the"
-        f" reference, the limit is {FROZEN:.0%}"
-    )
-    return column.found("frozen_column", share, FROZEN, seen, column.known)
+    seen = f"{share:.1%} of {column.known} values are {side}; at most {varied:.1%} were in the reference"
+    return column.found("frozen_column", share, FROZEN, f"{seen}, the limit is {FROZEN:.0%}", column.known)
+
+
+def _hardly_varies(column: Column) -> bool:
+    """Tell whether the spread of a number column is less than a hundredth of the reference's."""
+    usual, finite = float(column.profile.get("std") or 0.0), sum(column.state.get("counts", ()))
+    if "unseen" in column.state or not (usual > 0 and finite and "squares" in column.state):
+        return False
+    mean = sum(column.state["sums"]) / finite
+    return bool(column.state["squares"] / finite - mean**2 < (HARDLY * usual) ** 2)
 
 
 def _range(column: Column) -> Break | None:
