@@ -7,14 +7,15 @@ stays, seasons do not. Every stream has 90 reference days and 100 of production.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
 
 import numpy as np
 import pandas as pd
-from demo import client_data
 
+from demo import client_data
 from plantao.measure.breaks import findings, row_count
 from plantao.measure.conditions import fingerprint, unjudged
 from plantao.measure.degradation import DIRECTIONS, DayValue, baseline, episodes
@@ -52,16 +53,16 @@ def measured(p, y):
     return found | {"n": np.full(len(p), p.shape[1])}
 
 
-def independent_days(rng, days, spread, centre, flipped=0.0, rows=ROWS):
+def independent_days(rng, days, spread, centre, flipped=0.0):
     """Return the metrics of days of independent rows; logits are normal, so the spread makes the AUC.
 
     `flipped` is the share of the labels that are wrong from the first production day of each stream on.
     """
-    p = 1 / (1 + np.exp(-rng.normal(centre, spread, (days, rows))))
-    y = rng.random((days, rows)) < p
+    p = 1 / (1 + np.exp(-rng.normal(centre, spread, (days, ROWS))))
+    y = rng.random((days, ROWS)) < p
     if flipped:
         production = np.arange(days) % len(DAYS) >= REFERENCE
-        y ^= (rng.random((days, rows)) < flipped) & production[:, None]
+        y ^= (rng.random((days, ROWS)) < flipped) & production[:, None]
     return measured(p, y)
 
 
@@ -82,14 +83,20 @@ def one_stream(metrics, place):
 
 
 def false_episodes(metrics, streams):
-    """Return per metric the number of episodes that opened in all streams, and of improvements under its own name."""
-    found = {}
+    """Return how many episodes opened in all streams, per metric, and of the lane ('') while none was open."""
+    found = Counter()
     for place in range(streams):
         stream = one_stream(metrics, place)
+        everything = []
         for metric in METRICS:
             judgement = judged(stream, metric)
-            found[metric] = found.get(metric, 0) + len(judgement.worse)
-            found[f"{metric} improved"] = found.get(f"{metric} improved", 0) + len(judgement.improved)
+            found[metric] += len(judgement.worse)
+            found[f"{metric} improved"] += len(judgement.improved)
+            everything += judgement.worse
+        over = date.min
+        for episode in sorted(everything, key=lambda episode: episode.opened):
+            found[""] += episode.opened > over
+            over = max(over, episode.closed or date.max)
     return found
 
 
@@ -119,6 +126,7 @@ class Cells:
     sums: np.ndarray | None = None
     squares: np.ndarray | None = None
     unseen: np.ndarray | None = None
+    mean: float = 0.0
     std: float = 0.0
 
     def profile(self):
@@ -127,7 +135,12 @@ class Cells:
         found = {"rows": int(self.rows[:REFERENCE].sum()), "missing": int(self.missing[:REFERENCE].sum())}
         if self.kind == "name":
             return found | {"values": {str(i): int(c) for i, c in enumerate(counts)}, "other": 0}
-        return found | {"edges": self.edges.tolist(), "counts": counts[1:-1].tolist(), "mean": 0.0, "std": self.std}
+        return found | {
+            "edges": self.edges.tolist(),
+            "counts": counts[1:-1].tolist(),
+            "mean": self.mean,
+            "std": self.std,
+        }
 
     def limits(self):
         """Return what `drift.day_limits` says of the reference days' shares."""
@@ -142,14 +155,16 @@ class Cells:
             "outside_max": float((outside / rows).max()),
         }
 
-    def states(self):
-        """Return the daily states of production."""
-        rows, missing, counts = (a[REFERENCE:].tolist() for a in (self.rows, self.missing, self.counts))
-        found = [{"rows": r, "missing": m, "counts": c, "other": 0} for r, m, c in zip(rows, missing, counts, strict=True)]
+    def states(self, first=REFERENCE):
+        """Return the daily states, of production if nothing else is said."""
+        rows, missing, counts = (a[first:].tolist() for a in (self.rows, self.missing, self.counts))
+        found = [
+            {"rows": r, "missing": m, "counts": c, "other": 0} for r, m, c in zip(rows, missing, counts, strict=True)
+        ]
         extra = {"sums": self.sums, "squares": self.squares, "unseen": self.unseen}
         for name, values in extra.items():
             if values is not None:
-                for state, value in zip(found, values[REFERENCE:].tolist(), strict=True):
+                for state, value in zip(found, values[first:].tolist(), strict=True):
                     state[name] = value
         return found
 
@@ -172,7 +187,9 @@ def independent_columns(rng, rows, columns):
             middles = np.linspace(-1.65, 1.65, BINS)
             counts = np.column_stack([odd, inner, high])
             moments = {"sums": np.column_stack([0 * odd, inner * middles, 0 * high]), "squares": inner @ middles**2}
-            found[f"number_{place}"] = Cells(kind, rows, missing, counts, np.linspace(-2, 2, BINS + 1), **moments, std=1)
+            found[f"number_{place}"] = Cells(
+                kind, rows, missing, counts, np.linspace(-2, 2, BINS + 1), **moments, std=1
+            )
         else:
             weights = 1 / np.arange(1, (4, 12, 30)[place % 3] + 1)
             counts = rng.multinomial(known - odd, weights / weights.sum())
@@ -187,18 +204,27 @@ def binned(counts, values, missing, reference):
     places = np.searchsorted(cumulated, np.linspace(0, 1, BINS + 1)[1:-1])
     seen = np.flatnonzero(pooled)
     edges = np.unique([values[seen[0]], *values[places], values[seen[-1]]])
-    bins = max(len(edges) - 1, 1)
-    cell = np.clip(np.searchsorted(edges, values, "right"), 1, bins)
-    cell[values < edges[0]] = 0
-    cell[values > edges[-1]] = bins + 1
-    assignment = np.zeros((len(values), bins + 2))
-    assignment[np.arange(len(values)), cell] = 1
     mean = (pooled * values).sum() / pooled.sum()
     std = float(np.sqrt((pooled * (values - mean) ** 2).sum() / pooled.sum()))
-    sums = (counts * (values - mean)) @ assignment
-    shape = {"edges": edges, "sums": sums, "squares": counts @ (values - mean) ** 2, "std": std}
-    inside = (counts @ assignment).round().astype(int)
-    return Cells("number", inside.sum(axis=1) + missing, missing, inside, **shape)
+    return into_bins(counts, values, missing, Cells("number", missing, missing, counts, edges, mean=mean, std=std))
+
+
+def into_bins(counts, values, missing, like):
+    """Return the rows per day and different value in the bins of another column."""
+    bins = max(len(like.edges) - 1, 1)
+    cell = np.clip(np.searchsorted(like.edges, values, "right"), 1, bins)
+    cell[values < like.edges[0]] = 0
+    cell[values > like.edges[-1]] = bins + 1
+    # Values are in order, so a cell is a stretch of them.
+    starts = np.searchsorted(cell, np.arange(bins + 3))
+
+    def folded(rows):
+        return np.diff(np.pad(rows.cumsum(axis=1), ((0, 0), (1, 0)))[:, starts], axis=1)
+
+    around = values - like.mean
+    inside = folded(counts)
+    moments = {"sums": folded(counts * around), "squares": (counts * around**2).sum(axis=1)}
+    return replace(like, rows=inside.sum(axis=1) + missing, missing=missing, counts=inside, **moments)
 
 
 def listed(counts, missing, reference):
@@ -221,19 +247,22 @@ def reference_of(columns, scores):
     return {"columns": {name: cells.profile() for name, cells in columns.items()}, "score": score, "days": days}
 
 
-def false_breaks(columns, scores):
-    """Return the fingerprints of the breaks that opened in a stream, one for each time."""
+def false_breaks(columns, scores, days=PRODUCTION):
+    """Return the breaks that opened in a stream: '' when anything did that day, and the fingerprint of each.
+
+    Nulls in five columns of a table that was joined are one message, so the lane opens once.
+    """
     reference = reference_of(columns, scores)
     states = {name: cells.states() for name, cells in columns.items()}
     found, standing, history = [], set(), {}
-    for place, day in enumerate(DAYS[REFERENCE:]):
+    for place, day in enumerate(DAYS[REFERENCE : REFERENCE + days]):
         counts = scores[REFERENCE + place]
         score = {"rows": int(counts.sum()), "scores": {"true": counts.tolist()}, "sum": 0.0, "squares": 9.0}
         result = findings(reference, {name: of_day[place] for name, of_day in states.items()} | {"": score})
         result.take(row_count(day, score["rows"], reference, history))
         history[day] = score["rows"]
         now = {fingerprint("break", one.check, one.column) for one in result.breaks}
-        found += sorted(now - standing)
+        found += [*([""] if now and not standing else []), *sorted(now - standing)]
         standing = now | (standing & unjudged(result.not_judged))
     return found
 
@@ -243,6 +272,53 @@ def independent_stream(rng, columns):
     rows = rng.poisson(ROWS, len(DAYS))
     shape = np.exp(-(((np.arange(SCORE_BINS) - 60) / 50) ** 2))
     return independent_columns(rng, rows, columns), rng.multinomial(rows, shape / shape.sum())
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def faults(cells, values, counts):
+    """Return the faults that a column can have, each with the state of its first day, [different values] as counted."""
+    rows = int(counts.sum())
+    found = {"null": {"rows": rows, "missing": rows, "counts": [0] * cells.counts.shape[1], "other": 0}}
+    frozen = np.where(np.arange(len(counts)) == counts.argmax(), rows, 0)
+    if cells.kind == "number":
+        for name, value, count in (("frozen", values, frozen), ("divided by 1000", values / 1000, counts)):
+            column = into_bins(count[None, :], value, np.zeros(1, dtype=int), cells)
+            (found[name],) = replace(column, unseen=None).states(first=0)
+        return found
+    one = {"rows": rows, "missing": 0, "other": 0, "unseen": 0}
+    found["null"] = found["null"] | {"unseen": 0}
+    renamed = np.where(np.arange(len(counts)) == counts.argmax(), 0, counts)
+    found["frozen"] = one | {"counts": frozen.tolist()}
+    found["renamed"] = one | {"counts": renamed.tolist(), "unseen": rows - int(renamed.sum())}
+    return found
+
+
+def missed_faults(columns, scores, days):
+    """Return the faults of single columns that no check finds on their first day, and how many there were.
+
+    `days` gives, per column, the different values and the rows of each on the first day of production.
+    """
+    reference = reference_of(columns, scores)
+    missed, tried = [], 0
+    for name, (values, counts) in days.items():
+        for fault, state in faults(columns[name], values, counts).items():
+            tried += 1
+            if not any(one.column == name for one in findings(reference, {name: state}).breaks):
+                missed.append((name, fault))
+    return missed, tried
+
+
+def independent_first_day(rng, columns):
+    """Return a first day of production for `missed_faults`, of columns of independent rows."""
+    days = {}
+    for name, cells in columns.items():
+        weights = cells.counts[:REFERENCE].sum(axis=0) / cells.counts[:REFERENCE].sum()
+        values = np.linspace(-1.65, 1.65, BINS) if cells.kind == "number" else np.arange(len(weights))
+        weights = weights[1:-1] if cells.kind == "number" else weights
+        days[name] = values, rng.multinomial(ROWS, weights / weights.sum())
+    return days
 
 
 # --- flights ---------------------------------------------------------------------------------------------------------
@@ -273,6 +349,17 @@ class Flights:
                 columns[name] = binned(counts[order], values, missing[order], reference)
         return {name: values[order] for name, values in self.metrics.items()}, columns, self.scores[order]
 
+    def first_day(self, rng, columns):
+        """Return any day for `missed_faults`; only its flights, whose columns vary within every day."""
+        day = rng.integers(len(self.scores))
+        found = {}
+        for name in (*NAMES, *(name for name in NUMBERS if name != "day_of_week")):
+            values, counts, _ = self.values[name]
+            # Of names the stream lists those of its reference days; the rest is unseen anyway.
+            size = columns[name].counts.shape[1] if name in NAMES else len(values)
+            found[name] = values[:size], counts[day][:size]
+        return found
+
 
 def flights_frame():
     """Return all flights with the weather of their hour, the local day, and whether they were late (or unknown)."""
@@ -285,7 +372,8 @@ def flights_frame():
     frame = frame.merge(weather, how="left", on=["origin", "observed_at"])
     frame["day"] = frame["departed_at"].dt.tz_convert("America/New_York").dt.date
     frame["late"] = (frame["minutes"] > 15).where(frame["minutes"].notna())
-    return frame
+    # The weather ends on the 30th, so that on the last day it is missing throughout: that is no day without a fault.
+    return frame[frame["day"] < date(2013, 12, 31)]
 
 
 @cache
@@ -300,7 +388,7 @@ def flights():
         inputs[name] = pd.factorize(frame[name], sort=True)[0]
     known = frame["late"].notna()
     first = frame["day"] < date(2013, 4, 1)
-    model = HistGradientBoostingClassifier(max_iter=60, random_state=0)
+    model = HistGradientBoostingClassifier(max_iter=40, random_state=0)
     model.fit(inputs[first & known], frame.loc[first & known, "late"].astype(bool))
     rest = frame[~first].reset_index(drop=True)
     rest["p"] = model.predict_proba(inputs[~first])[:, 1]

@@ -150,6 +150,15 @@ def test_a_changed_unit_leaves_the_training_range():
     assert judge(wide, hour=number((0, 100, 100, 0, 0, 600))).breaks == []
 
 
+def test_a_record_is_no_change_of_unit():
+    # A fifth of the rows above 4: on average 0.3 beyond it, then 0.7; the standard deviation is 1.
+    record = number((0, 160, 160, 160, 160, 160))
+    assert judge(hour=record | {"sums": [0, 0, 0, 0, 0, 160 * 2.3], "squares": 900.0}).breaks == []
+    assert names(judge(hour=record | {"sums": [0, 0, 0, 0, 0, 160 * 2.7], "squares": 900.0})) == [("range", "hour")]
+    most = number((480, 80, 80, 80, 80, 0)) | {"sums": [480 * -2.1, 0, 0, 0, 0, 0], "squares": 900.0}
+    assert names(judge(hour=most)) == [("range", "hour")]
+
+
 def test_infinite_values_are_outside_every_range():
     (found,) = judge(hour=number((0, 190, 190, 190, 150, 0), other=80)).breaks
     assert found.check == "range"

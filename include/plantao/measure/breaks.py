@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 # Fewer rows say nothing about shares.
 ROWS = 30
+# Of a column with many nulls a day may set a record, too: beyond the worst day by a point, or a tenth of it if more.
 NULLS_BEYOND_WORST_DAY, NULLS_BEYOND_WHOLE = 0.01, 0.05
 UNSEEN, OUTSIDE_BEYOND_WORST_DAY = 0.01, 0.05
 # A number column whose spread is less than this share of the reference's does not really vary.
 HARDLY = 0.01
+# Values outside the training range are far out on average by more than this share of a standard deviation, or they are
+# most of the rows.
+FAR, MOST = 0.5, 0.5
 # In a small run one or two odd rows are a large share, and no fault.
 FEWEST_ROWS = 3
 # Days of the same weekday that a row count is held against: at least, and the newest of them.
@@ -86,7 +90,7 @@ def _null_share(column: Column) -> Break | None:
     pooled = profile["missing"] / profile["rows"] if profile.get("rows") else 0.0
     if column.has_days:
         known = column.worst_share("missing_max")
-        limit, than = known + NULLS_BEYOND_WORST_DAY, "on the worst day of the reference"
+        limit, than = known + max(NULLS_BEYOND_WORST_DAY, known / 10), "on the worst day of the reference"
     else:
         known, limit, than = pooled, pooled + NULLS_BEYOND_WHOLE, "in the reference"
     share = (profile.get("missing", 0) + 1) / (profile.get("rows", 0) + 2)
@@ -120,7 +124,10 @@ def _frozen_column(column: Column) -> Break | NotJudged | None:
     if share < FROZEN and _hardly_varies(column):
         # What was divided by a thousand lies on both sides of an edge when the edge is near nothing.
         share = max(map(sum, pairwise(inside)), default=0) / column.known
-        pooled, side = max(map(sum, pairwise(reference)), default=1) / sum(reference), "within a hundredth of the usual spread"
+        pooled, side = (
+            max(map(sum, pairwise(reference)), default=1) / sum(reference),
+            "within a hundredth of the usual spread",
+        )
     varied = max(pooled, column.worst_share("largest_cell_max"))
     if column.known < ROWS or share < FROZEN or varied >= VARIED:
         return None
@@ -142,22 +149,35 @@ def _hardly_varies(column: Column) -> bool:
 def _range(column: Column) -> Break | None:
     if "unseen" in column.state or len(column.state.get("counts", ())) < 2:
         return None
-    rows = column.rows
-    sides = {side: count / rows for side, count in _outside(column.state).items() if count >= FEWEST_ROWS}
-    profile = column.profile
+    rows, profile = column.rows, column.profile
     known = profile.get("rows", 0) - profile.get("missing", 0)
     odd = (known - sum(profile.get("counts", ()))) / known if known else 0.0
-    usual = {"below": column.worst_share("outside_max"), "above": column.worst_share("outside_max"), "not_finite": odd}
+    worst = column.worst_share("outside_max")
+    usual = {"below": worst, "above": worst, "not_finite": odd}
+    sides = {side: count / rows for side, count in _outside(column.state).items() if count >= FEWEST_ROWS}
     limits = {side: usual[side] + OUTSIDE_BEYOND_WORST_DAY for side in sides}
-    beyond = [side for side in sides if sides[side] > limits[side]]
+    beyond = [side for side in sides if sides[side] > limits[side] and _is_far(column, side, sides[side])]
     if not beyond:
         return None
     side = max(beyond, key=lambda side: sides[side] - limits[side])
-    edges = column.profile.get("edges") or [math.nan]
+    edges = profile.get("edges") or [math.nan]
     words = {"below": f"below the training range, which starts at {edges[0]:g}"}
     words |= {"above": f"above the training range, which ends at {edges[-1]:g}", "not_finite": "not finite"}
     seen = f"{sides[side]:.1%} of {rows} values are {words[side]}; the limit is {limits[side]:.1%}"
     return column.found("range", sides[side], limits[side], seen)
+
+
+def _is_far(column: Column, side: str, share: float) -> bool:
+    """Tell whether the values on a side are far out, or most of the rows.
+
+    Any day may set a record (the hottest of a year does, in a tenth of its rows), and then lies just outside.
+    """
+    sums, usual = column.state.get("sums"), float(column.profile.get("std") or 0.0)
+    if side == "not_finite" or not sums or not usual or share > MOST:
+        return True
+    end = 0 if side == "below" else -1
+    mean = column.profile["mean"] + sums[end] / column.state["counts"][end]
+    return bool(abs(mean - column.profile["edges"][end]) > FAR * usual)
 
 
 COLUMN_CHECKS: dict[str, Callable[[Column], Break | NotJudged | None]] = {
