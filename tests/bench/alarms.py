@@ -3,7 +3,7 @@
     python tests/bench/alarms.py                  200 streams of 100 production days
     python tests/bench/alarms.py --streams 1000   more
 
-`tests/streams.py` says what the streams are. An episode of the lane is the first thing that opens while nothing is open.
+`tests/streams.py` says what the streams are. The lane opens when something opens and nothing was open before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "include")]
 
-import streams
+import streams  # noqa: E402 this is a command, and the streams are the tests' too
 
 MODELS = {"independent rows, AUC .96": (4.5, 0.0), "independent rows, AUC .76": (1.1, -1.3)}
 COLUMNS = 20
@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     count, rng = options.streams, np.random.default_rng(options.seed)
     print(f"False episodes per 100 days, {count} streams of {streams.PRODUCTION} days")
-    print(f"{'':32}{'lane':>7}" + "".join(f"{metric:>10}" for metric in streams.METRICS) + f"{'improved':>10}")
+    print(f"{'':40}{'lane':>7}" + "".join(f"{metric:>10}" for metric in streams.METRICS) + f"{'improved':>10}")
     for name, model in MODELS.items():
         metrics = streams.independent_days(rng, count * len(streams.DAYS), *model)
         show_degraded(name, streams.false_episodes(metrics, count), count)
@@ -58,18 +58,15 @@ def main() -> None:
 def show_degraded(name: str, found: Counter[str], count: int) -> None:
     """Print the line of a world for the lane DEGRADED."""
     improved = sum(value for key, value in found.items() if key.endswith("improved"))
-    figures = [found[metric] / count for metric in streams.METRICS]
-    print(
-        f"DEGRADED {name:<23}"[:32].ljust(32) + f"{found[''] / count:7.2f}" + "".join(f"{f:10.2f}" for f in figures),
-        end="",
-    )
-    print(f"{improved / count:10.2f}")
+    figures = [*(found[metric] / count for metric in streams.METRICS), improved / count]
+    columns = "".join(f"{figure:10.2f}" for figure in figures)
+    print(f"{f'DEGRADED {name}':<40}{found[''] / count:7.2f}{columns}")
 
 
 def show_broken(name: str, found: Counter[str], count: int) -> None:
     """Print the line of a world for the lane BREAK, with what opened most."""
     most = ", ".join(f"{key.removeprefix('break ')} {value / count:.2f}" for key, value in found.most_common(6) if key)
-    print(f"BREAK {name:<26}{found[''] / count:7.2f}   {most}")
+    print(f"{f'BREAK {name}':<40}{found[''] / count:7.2f}   {most}")
 
 
 def show_faults(rng: np.random.Generator, flights: streams.Flights) -> None:
@@ -85,9 +82,9 @@ def show_faults(rng: np.random.Generator, flights: streams.Flights) -> None:
             missed.update(unseen)
             tried += number
     found = tried - sum(missed.values())
-    print(
-        f"a column null, renamed, frozen or divided by 1000: {found} of {tried} found on the first day {dict(missed)}"
-    )
+    print(f"A column null, renamed, frozen or divided by 1000: {found} of {tried} found on the first day")
+    for fault, number in missed.items():
+        print(f"    missed {number} times: {fault}")
 
 
 if __name__ == "__main__":

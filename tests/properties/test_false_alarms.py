@@ -1,4 +1,7 @@
-"""The lanes that page are quiet on days without drift, and quick when something is wrong. Figures: tests/bench/alarms.py."""
+"""The lanes that page are quiet on days without drift, and quick when something is wrong.
+
+The figures behind it come from tests/bench/alarms.py.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import pytest
 import streams
 
 STREAMS = 200
-# The breaks of a stream take longer to judge; a quarter of its production days still makes 5,000 days.
-BREAK_DAYS = 25
+# The breaks of a stream take longer to judge; a fifth of its production days still makes 4,000 days.
+BREAK_DAYS = 20
 # Logits with these deviations and means give an AUC of .96 at half positives, and of .76 at a quarter.
 MODELS = {"sharp": (4.5, 0.0), "weak": (1.1, -1.3)}
 
