@@ -134,6 +134,10 @@ class TooManyRejected(PlantaoError):
     """More rows had to be set aside than `at_most_rejected` allows. Nothing became visible; look at the reasons."""
 
 
+class ChecksFailed(PlantaoError):
+    """A check that the job blocks has failed, so nothing became visible. Look at the rows, then accept them or not."""
+
+
 class TargetRefused(PlantaoError):
     """The prediction table cannot take the rows. Its columns or the rights on it must be mended."""
 
