@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 
 
 def added_up(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the sum of nested counts and sums, name by name."""
+    """Return the sum of nested counts and sums: objects name by name, lists place by place, a text as it is."""
     result: dict[str, Any] = {}
     for one in values:
         for name, value in one.items():
-            result[name] = added_up([result.get(name, {}), value]) if isinstance(value, dict) else (
-                result.get(name, 0) + value)  # fmt: skip
+            result[name] = _sum(result[name], value) if name in result else value
     return result
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, dict):
+        return added_up([one, other])
+    if isinstance(one, list):
+        return [_sum(*pair) for pair in zip(one, other, strict=True)]
+    return one if isinstance(one, str) else one + other
 
 
 @dataclass
