@@ -51,7 +51,7 @@ READS_AND_WRITES = {
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *("load/write.py", "measure/history.py", "alert/slack.py"),
-    *("measure/outcome_copy.py", "measure/outcomes.py"),
+    *("measure/objective.py", "measure/outcome_copy.py", "measure/outcomes.py"),
 }
 
 

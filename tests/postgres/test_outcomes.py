@@ -43,7 +43,7 @@ def client(request):
     return request.getfixturevalue("world" if request.param == "one" else "two_databases")
 
 
-def ready(world, measure=MEASURE, kind="boolean", model=None, frame=None, days=2, per_day=20):
+def ready(world, measure=MEASURE, kind="boolean", *, model=None, frame=None, days=2, per_day=20):
     world.fill(days=days, per_day=per_day)
     world.sql(TRUTH.format(kind))
     manifest = world.register(model, frame)
@@ -463,4 +463,3 @@ def test_keys_of_several_columns_and_types(client):
     assert kept(client)[:2] == (30, 20)
     assert kept(client, 'city=naïve "x"')[:2] == (10, 10)
     assert kept(client, "city=Recife")[:2] == (10, 0)
-
