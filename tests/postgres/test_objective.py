@@ -70,7 +70,7 @@ def test_the_sql_is_asked_over_all_rows_in_blocks_and_per_arm(client):
 def test_the_sql_may_use_other_tables_and_a_comment(world):
     job, outputs = ready(
         world,
-        "with w as (select * from worths) select sum(worth) from scored join w as worths on worths.of = outcome -- that is all",
+        "with w as (select * from worths) select sum(worth) from scored join w on w.of = outcome -- that is all",
     )
     world.sql("create table worths (of boolean, worth integer)")
     world.sql("insert into worths values (true, 2), (false, -1); grant select on worths to plantao_scorer")
