@@ -60,6 +60,7 @@ READS_AND_WRITES = {
         "measure/run_checks.py",
         "alert/slack.py",
     ),
+    *("measure/objective_sql.py", "measure/outcome_copy.py", "measure/outcomes.py"),
 }
 
 
