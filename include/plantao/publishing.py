@@ -37,16 +37,17 @@ if TYPE_CHECKING:
     from plantao.place import Place
 
 
-def publish(job: Job, run_id: int, place: Place) -> Report:
+def publish(job: Job, run_id: int, place: Place, *, accept_checks: bool = False) -> Report:
     """Make all parts of an attempt visible at once, with their ledger row. Raises a PlantaoError.
 
-    A part that is missing, or whose table does not hold what its books say, stops it; then nothing is visible.
+    A part that is missing, or whose table does not hold what its books say, stops it; then nothing is visible. So does
+    a check that blocks, unless somebody has decided (`accept_checks`).
     """
     with ledger.session(job, place, f"plantao/{job.name}/{run_id}/publish") as connection:
         run = ledger.attempt(connection, run_id)
         if run["status"] in {"succeeded", "empty"}:  # the answer to an earlier try's commit was lost
             return _report(job, run, ledger.counts_of(run), run["profile"], run["seconds"])
-        request = Request(job, Window.of(run["window_start"], run["window_end"]))
+        request = Request(job, Window.of(run["window_start"], run["window_end"]), accept_checks=accept_checks)
         publishing = _Publishing(request, run, connection)
         with recorded_if_permanent(request, place, connection, run_id):
             counts = publishing.run()
