@@ -26,8 +26,9 @@ PER_DAY = 40
 REFERENCE_DAYS = 60
 MEASURE = """
 [measure]
-outcome = { table = "public.truth", column = "bad", mature_at = 0.8 }
+outcome = { table = "public.truth", column = "bad", known_after = "500 days" }
 """
+"""Outcomes are waited for long enough that those of 2013 are still looked for."""
 
 
 def days(first: int, last: int, per_day: int = PER_DAY) -> pd.DataFrame:
@@ -65,10 +66,14 @@ def put(world: World, table: str, frame: pd.DataFrame) -> None:
 
 
 def reveal(
-    world: World, first: int, last: int, told: Callable[[pd.DataFrame], Any] = lambda frame: frame["bad"]
+    world: World,
+    first: int,
+    last: int,
+    told: Callable[[pd.DataFrame], Any] = lambda frame: frame["bad"],
+    per_day: int = PER_DAY,
 ) -> None:
     """Tell the outcomes of some days, as `told` gives them for their readings."""
-    frame = days(first, last)
+    frame = days(first, last, per_day)
     put(world, "truth (id, bad)", pd.DataFrame({"id": frame["id"], "bad": told(frame)}))
 
 
@@ -80,14 +85,14 @@ def ready(
     outcome: str = "boolean",
     label: str = "bad",
     model: Any = None,
-    reference: int = REFERENCE_DAYS,
+    per_day: int = PER_DAY,
 ) -> Job:
     """Fill the client with days, register a model whose reference has days of its own, and return the job."""
     world.sql(TABLE)
-    insert(world, days(1, last))
+    insert(world, days(1, last, per_day))
     world.sql(f"create table public.truth (id bigint, bad {outcome}, known_at timestamptz)")
     fitted = days(-REFERENCE_DAYS - 20, -REFERENCE_DAYS)
-    baseline = Baseline(days(1 - reference, 0), timestamp="at", outcome=label)
+    baseline = Baseline(days(1 - REFERENCE_DAYS, 0), timestamp="at", outcome=label)
     world.register(model(fitted) if model else None, fitted, baseline=baseline)
     return world.job(text)
 

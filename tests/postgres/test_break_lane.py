@@ -78,9 +78,10 @@ def test_a_run_that_fails_after_its_checks_tells_nothing(world, monkeypatch):
         message = "gone"
         raise RuntimeError(message)
 
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="gone"):
+    with monkeypatch.context() as patched:
         patched.setattr(ledger, "succeed", lost)
-        world.score(job, day(1))
+        with pytest.raises(RuntimeError, match="gone"):
+            world.score(job, day(1))
     assert (incidents(world), alerts(world)) == ([], [])
     assert world.results("select count(*) from plantao.daily_state") == [(0,)]
     world.score(job, day(1))
