@@ -41,8 +41,8 @@ class NumberCells:
 
     @property
     def valued(self) -> int:
-        """How many cells hold values."""
-        return max(len(self.edges) + 1, 2)
+        """How many cells hold values: a constant has one bin between below and above."""
+        return 2 + max(len(self.edges) - 1, 1) if len(self.edges) else 2
 
     def place(self, array: pa.Array) -> tuple[Codes, Numbers]:
         """Return the cell of each value, and its distance from the centre (0 where it has none)."""
