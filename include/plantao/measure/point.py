@@ -71,8 +71,8 @@ def mean_of(points: Iterable[Point], *, by_rows: bool = True) -> Mean | None:
     error = max((one for one in (within, between) if one is not None), default=None)
     half = None if error is None else NORMAL_95 * error
     rows = sum(point.n for point in judged)
-    ends = (None, None) if half is None else (value - half, value + half)
-    return Mean(value, *ends, rows, len(judged))
+    lower, upper = (None, None) if half is None else (value - half, value + half)
+    return Mean(value, lower, upper, rows, len(judged))
 
 
 def last_judged(points: Sequence[Point], days: int = 7) -> list[Point]:

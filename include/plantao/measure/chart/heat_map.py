@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 # A distance over its limit, up to which a colour goes: within the limit pale, beyond it the darker the farther.
 STEPS: Final = (
     (0.5, "< ½", "#f1f5f9"),
-    (1.0, "½–1", "#d5dee9"),
-    (1.5, "1–1½", "#fdc98b"),
-    (2.0, "1½–2", "#f08a4b"),
-    (3.0, "2–3", "#cf4520"),
+    (1.0, "½\N{EN DASH}1", "#d5dee9"),
+    (1.5, "1\N{EN DASH}1½", "#fdc98b"),
+    (2.0, "1½\N{EN DASH}2", "#f08a4b"),
+    (3.0, "2\N{EN DASH}3", "#cf4520"),
     (math.inf, "> 3", "#7a1210"),
 )
 UNJUDGED = "#8a94a3"

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from plantao.measure.chart import style
-from plantao.measure.chart.words import incident_word, metric_name, number, say
+from plantao.measure.chart.words import NONE, incident_word, metric_name, number, say
 from plantao.measure.point import last_judged, mean_of, week_means
 
 if TYPE_CHECKING:
@@ -60,11 +60,31 @@ class Span:
     word: str
 
 
+@dataclass(frozen=True)
+class Events:
+    """What happened beside the figures: changes of the version, and incidents."""
+
+    changes: Sequence[Change] = ()
+    spans: Sequence[Span] = ()
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    days: Sequence[date]
+    width: int
+    language: Language
+    entries: Sequence[tuple[str, str]]
+    """What the key says, in words and colours."""
+
+    @property
+    def height(self) -> int:
+        return 150 if style.is_phone(self.width) else 200
+
+
 def chart(
     tracks: Sequence[Track],
     days: Sequence[date],
-    changes: Sequence[Change] = (),
-    spans: Sequence[Span] = (),
+    events: Events | None = None,
     *,
     width: int = 1100,
     language: Language = "en",
@@ -73,10 +93,11 @@ def chart(
     drawn = [track for track in tracks if any(point.value is not None for point in (*track.points, *track.estimate))]
     if not drawn or not days:
         names = ", ".join(_name(track, language) for track in tracks)
-        return style.empty(say("nothing", language, what=names or "–"), width, language)
-    seen = [span for span in spans if span.first <= days[-1] and (span.last or days[-1]) >= days[0]]
-    entries = _entries(drawn, seen, language)
-    panels = [_panel(track, days, changes, seen, width, language, entries) for track in drawn]
+        return style.empty(say("nothing", language, what=names or NONE), width, language)
+    events = events or Events()
+    seen = [span for span in events.spans if span.first <= days[-1] and (span.last or days[-1]) >= days[0]]
+    canvas = _Canvas(days, width, language, _entries(drawn, seen, language))
+    panels = [_panel(track, Events(events.changes, seen), canvas) for track in drawn]
     # A concatenation cannot be fitted into a width, so that the room of the axis is fixed instead.
     whole = alt.vconcat(*panels, spacing=22).resolve_legend(color="shared").resolve_scale(color="shared")
     return style.finished(whole, language, fit=False)
@@ -87,32 +108,30 @@ AXIS, MARGIN = 46, 28
 SHADED = frozenset({"break", "degraded", "missing"})
 
 
-def _panel(
-    track: Track,
-    days: Sequence[date],
-    changes: Sequence[Change],
-    spans: Sequence[Span],
-    width: int,
-    language: Language,
-    entries: Sequence[tuple[str, str]],
-) -> alt.LayerChart:
+def _panel(track: Track, events: Events, canvas: _Canvas) -> Any:
+    days, width = canvas.days, canvas.width
     x = style.time_axis(days, width)
-    height = 150 if style.is_phone(width) else 200
-    y = partial(style.value_axis, label=track.unit, room=AXIS, domain=_domain(track), nice=True)
+    y = partial(
+        style.value_axis,
+        label=track.unit,
+        look={"minExtent": AXIS, "maxExtent": AXIS},
+        domain=_domain(track),
+        nice=True,
+    )
     layers = [
-        *_behind(track, x, spans, days),
+        *_behind(track, x, events.spans, days),
         *_dots(track, x, y, phone=style.is_phone(width)),
         *_lines(track, x, y),
-        *_versions(changes, x, days),
-        *_names(spans, x, days, height, language),
-        _key(entries, x, days, width),
+        *_versions(events.changes, x, days),
+        *_names(events.spans, x, canvas),
+        _key(x, canvas),
     ]
-    heading = style.title(_heading(track, language), "", width)
-    return alt.layer(*layers).properties(width=width - AXIS - MARGIN, height=height, title=heading)
+    heading = style.title(_heading(track, canvas.language), "", width)
+    return alt.layer(*layers).properties(width=width - AXIS - MARGIN, height=canvas.height, title=heading)
 
 
 def _domain(track: Track) -> list[float]:
-    """Return the range of the axis: of values and means, of the band, and of intervals as far as they are no outlier."""
+    """Return the range of the axis: of values, and of the band; long intervals are cut off."""
     values = [point.value for point in (*track.points, *track.estimate) if point.value is not None]
     if track.mean is not None:
         reach = track.detectable or 0.0
@@ -138,7 +157,7 @@ def _heading(track: Track, language: Language) -> str:
     return say("now_against", language, what=what, value=value, mean=number(track.mean, language))
 
 
-def _behind(track: Track, x: alt.X, spans: Sequence[Span], days: Sequence[date]) -> list[alt.Chart]:
+def _behind(track: Track, x: alt.X, spans: Sequence[Span], days: Sequence[date]) -> list[Any]:
     """Draw what lies behind the values: open incidents, provisional days, the limits and the reference's mean."""
     first, last = days[0], days[-1]
     held = [
@@ -170,7 +189,7 @@ def _behind(track: Track, x: alt.X, spans: Sequence[Span], days: Sequence[date])
     return [*layers, rule.encode(x=x, x2="until:T", y="mean:Q")]
 
 
-def _dots(track: Track, x: alt.X, y: partial[alt.Y], *, phone: bool) -> list[alt.Chart]:
+def _dots(track: Track, x: alt.X, y: partial[alt.Y], *, phone: bool) -> list[Any]:
     """Draw each day with its interval; hollow where it may not be judged."""
     known = [point for point in track.points if point.value is not None]
     rows = [
@@ -192,7 +211,7 @@ def _dots(track: Track, x: alt.X, y: partial[alt.Y], *, phone: bool) -> list[alt
     ]
 
 
-def _lines(track: Track, x: alt.X, y: partial[alt.Y]) -> list[alt.Chart]:
+def _lines(track: Track, x: alt.X, y: partial[alt.Y]) -> list[Any]:
     """Draw the means of seven days: of what came true, and of what had been estimated."""
     found = []
     for points, colour, dash in ((track.estimate, style.PURPLE, [5, 3]), (track.points, style.BLUE, [1, 0])):
@@ -204,7 +223,7 @@ def _lines(track: Track, x: alt.X, y: partial[alt.Y]) -> list[alt.Chart]:
     return found
 
 
-def _versions(changes: Sequence[Change], x: alt.X, days: Sequence[date]) -> list[alt.Chart]:
+def _versions(changes: Sequence[Change], x: alt.X, days: Sequence[date]) -> list[Any]:
     rows = [
         {"day": style.moment(change.day), "text": f"v{change.version}"}
         for change in changes
@@ -220,15 +239,16 @@ def _versions(changes: Sequence[Change], x: alt.X, days: Sequence[date]) -> list
     ]
 
 
-def _names(spans: Sequence[Span], x: alt.X, days: Sequence[date], height: int, language: Language) -> list[alt.Chart]:
+def _names(spans: Sequence[Span], x: alt.X, canvas: _Canvas) -> list[Any]:
     """Draw the foot of each incident, and its word above it where there is room."""
     rows: list[dict[str, object]] = []
+    days = canvas.days
     free = days[0] + timedelta(days=len(days) // 8)
     for span in sorted(spans, key=lambda span: span.first):
         if span.lane not in SHADED:
             continue
         end = min(span.last or days[-1], days[-1]) + timedelta(days=1)
-        word = incident_word(span.word, language) if end >= free else ""
+        word = incident_word(span.word, canvas.language) if end >= free else ""
         free = end + timedelta(days=len(days) // 8) if word else free
         rows.append({"day": style.moment(max(span.first, days[0])), "until": style.moment(end), "text": word})
     if not rows:
@@ -239,7 +259,7 @@ def _names(spans: Sequence[Span], x: alt.X, days: Sequence[date], height: int, l
         align="right", baseline="bottom", dy=-3, color=style.VERMILION, fontSize=11, fontWeight="bold"
     )
     return [
-        foot.encode(x=x, x2="until:T", y=alt.value(height - 2)),
+        foot.encode(x=x, x2="until:T", y=alt.value(canvas.height - 2)),
         text.encode(x=style.time_axis(days, 0, "until:T"), text="text:N", y=alt.value(0)),
     ]
 
@@ -258,11 +278,11 @@ def _entries(tracks: Sequence[Track], spans: Sequence[Span], language: Language)
     return [(say(key, language), colour) for key, colour in entries]
 
 
-def _key(entries: Sequence[tuple[str, str]], x: alt.X, days: Sequence[date], width: int) -> alt.Chart:
+def _key(x: alt.X, canvas: _Canvas) -> Any:
     """Draw nothing but the key: one small square for each thing that is drawn."""
-    names, colours = [name for name, _ in entries], [colour for _, colour in entries]
-    rows = [{"day": style.moment(days[0]), "what": name} for name in names]
-    columns = 1 if style.is_phone(width) else len(names) if width > 900 else 2
+    names, colours = [name for name, _ in canvas.entries], [colour for _, colour in canvas.entries]
+    rows = [{"day": style.moment(canvas.days[0]), "what": name} for name in names]
+    columns = 1 if style.is_phone(canvas.width) else len(names) if canvas.width > 900 else 2
     legend = alt.Legend(symbolType="square", symbolOpacity=1, symbolSize=90, symbolStrokeWidth=0, columns=columns)
     scale = alt.Scale(domain=names, range=colours)
     mark = alt.Chart(style.table(rows)).mark_point(filled=True, opacity=0, size=1)

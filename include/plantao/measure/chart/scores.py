@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -64,10 +65,10 @@ def distribution(parts: Sequence[Distribution], *, width: int = 540, language: L
     return style.finished(alt.vconcat(*panels, spacing=12).resolve_legend(color="shared"), language, fit=False)
 
 
-def _one(part: Distribution, width: int, height: int, language: Language, *, key: bool) -> alt.LayerChart:
+def _one(part: Distribution, width: int, height: int, language: Language, *, key: bool) -> Any:
     edges = list(part.edges)
-    widths = [high - low for low, high in zip(edges[:-1], edges[1:], strict=True)]
-    even = max(widths) - min(widths) < EVEN * max(1.0, max(widths))
+    widths = [high - low for low, high in pairwise(edges)]
+    even = max(widths) - min(widths) < EVEN * max(1.0, *widths)
     now, reference = say("last_28", language), say("reference", language)
     rows = []
     for what, counts in ((reference, part.reference), (now, part.now)):
@@ -83,7 +84,7 @@ def _one(part: Distribution, width: int, height: int, language: Language, *, key
     axis = alt.Axis(title=say("score", language), tickCount=5, grid=False)
     x = alt.X("x:Q", axis=axis, scale=alt.Scale(domain=[edges[0], edges[-1]], nice=False))
     label = say("share_of_rows" if even else "density", language)
-    y = style.value_axis("y:Q", label, zero=True, form="%" if even else "")
+    y = style.value_axis("y:Q", label, zero=True, look={"format": "%"} if even else {})
     base = alt.Chart(data).encode(x=x, y=y, color=alt.Color("what:N", scale=scale, legend=legend))
     area = base.mark_area(interpolate="step-after", opacity=0.45, line=False).transform_filter(
         alt.datum.what == reference
@@ -118,26 +119,28 @@ def calibration(
     if not groups:
         return style.empty(heading, width, language)
     top = min(1.0, 1.08 * max([*(g.interval[1] for g in groups), *(g.predicted for g in (*groups, *reference))]))
-    x = alt.X(
-        "predicted:Q",
-        axis=alt.Axis(title=say("predicted", language), format="%", grid=False, tickCount=5),
-        scale=alt.Scale(domain=[0, top], nice=False),
-    )
-    layers = _points(groups, reference, x, top, language, phone=style.is_phone(width))
+    layers = _points(groups, reference, top, language, phone=style.is_phone(width))
     below = say("calibration_pooled" if pooled else "calibration_sub", language)
     properties = {"width": width, "height": 270, "title": style.title(heading, below, width)}
     return style.finished(alt.layer(*layers).properties(**properties), language)
 
 
 def _points(
-    groups: Sequence[Group], reference: Sequence[Group], x: alt.X, top: float, language: Language, *, phone: bool
-) -> list[alt.Chart]:
+    groups: Sequence[Group], reference: Sequence[Group], top: float, language: Language, *, phone: bool
+) -> list[Any]:
+    axis = alt.Axis(title=say("predicted", language), format="%", grid=False, tickCount=5)
+    x = alt.X("predicted:Q", axis=axis, scale=alt.Scale(domain=[0, top], nice=False))
     largest = max(group.n for group in groups)
     rows = [
         {
-            **{"predicted": group.predicted, "share": group.share, "what": say("last_28", language)},
-            **{"low": group.interval[0], "high": group.interval[1], "count": f"{number(group.n, language)}"},
-            **{"foot": -0.24 * top, "bar": (0.14 * group.n / largest - 0.24) * top},
+            "predicted": group.predicted,
+            "share": group.share,
+            "what": say("last_28", language),
+            "low": group.interval[0],
+            "high": group.interval[1],
+            "count": f"{number(group.n, language)}",
+            "foot": -0.24 * top,
+            "bar": (0.14 * group.n / largest - 0.24) * top,
         }
         for group in groups
     ]
@@ -150,9 +153,9 @@ def _points(
     def y(name: str) -> alt.Y:
         # Below zero is the room for the bars, which no tick may name.
         step = 0.2 if top > 0.5 else 0.1 if top > 0.2 else 0.02
-        ticks = [step * place for place in range(int(top / step) + 1)]
+        look = {"format": "%", "values": [step * place for place in range(int(top / step) + 1)]}
         label = say("came_true", language)
-        return style.value_axis(name, label, form="%", ticks=ticks, domain=[-0.24 * top, top], nice=False)
+        return style.value_axis(name, label, look=look, domain=[-0.24 * top, top], nice=False)
 
     data = style.table(rows)
     diagonal = style.table([{"predicted": 0.0, "share": 0.0}, {"predicted": top, "share": top}])

@@ -40,8 +40,12 @@ def chart(
     shown = [*worst, *([everything] if everything else [])]
     rows = [
         {
-            **{"name": one.name or say("all_rows", language), "value": one.now.value, "whole": not one.name},
-            **{"lower": one.now.lower, "upper": one.now.upper, "before": one.before.value if one.before else None},
+            "name": one.name or say("all_rows", language),
+            "value": one.now.value,
+            "whole": not one.name,
+            "lower": one.now.lower,
+            "upper": one.now.upper,
+            "before": one.before.value if one.before else None,
         }
         for one in shown
     ]
@@ -55,7 +59,9 @@ def chart(
     x = alt.X("value:Q", axis=alt.Axis(title=what, tickCount=5), scale=alt.Scale(zero=False, padding=14))
     base = alt.Chart(data).encode(y=y)
     layers = [
-        base.mark_rule(color=style.BLUE, opacity=0.35, strokeWidth=5).encode(x=alt.X("lower:Q", title=what), x2="upper:Q"),
+        base.mark_rule(color=style.BLUE, opacity=0.35, strokeWidth=5).encode(
+            x=alt.X("lower:Q", title=what), x2="upper:Q"
+        ),
         base.mark_rule(color=style.GREY, strokeWidth=1.5).encode(x="before:Q", x2="value:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(
             x="before:Q", color=alt.Color("label:N", scale=scale, legend=legend)

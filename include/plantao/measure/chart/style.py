@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from plantao.measure.chart.words import Language
 
-Picture: TypeAlias = alt.LayerChart | alt.VConcatChart | alt.Chart
+# An Altair chart of any kind: its methods are typed as unions, of which a call returns one.
+Picture: TypeAlias = Any
 Rows: TypeAlias = "list[dict[str, Any]]"
 
 # The first is in every wheel of vl-convert and as wide, letter by letter, as the second.
@@ -58,7 +59,7 @@ def is_phone(width: int) -> bool:
 def title(text: str, below: str, width: int) -> alt.TitleParams:
     """Return the title and the line under it, broken so that they fit the width."""
     room = width - 20
-    more = {"subtitle": textwrap.wrap(below, max(12, int(room / 5.4)))} if below else {}
+    more: dict[str, Any] = {"subtitle": textwrap.wrap(below, max(12, int(room / 5.4)))} if below else {}
     lines = textwrap.wrap(text, max(12, int(room / 7.2))) or [""]
     return alt.TitleParams(text=lines, anchor="start", frame="bounds", offset=14, **more)
 
@@ -74,32 +75,24 @@ def time_axis(days: Sequence[date], width: int, name: str = "day:T") -> alt.X:
 
 
 def value_axis(
-    name: str,
-    label: str,
-    *,
-    zero: bool = False,
-    form: str = "",
-    room: int | None = None,
-    ticks: Sequence[float] | None = None,
-    **scale: Any,
+    name: str, label: str, *, zero: bool = False, look: Mapping[str, Any] | None = None, **scale: Any
 ) -> alt.Y:
-    """Return the axis of values, its unit written flat above it; `room` fixes its width in pixels."""
-    more: dict[str, Any] = {"format": form} if form else {}
-    more |= {"values": list(ticks)} if ticks is not None else {"tickCount": 5}
-    more |= {"minExtent": room, "maxExtent": room} if room is not None else {}
-    axis = alt.Axis(title=label, titleAngle=0, titleAlign="left", titleAnchor="end", titleX=0, titleY=-9, **more)
+    """Return the axis of values, its unit written flat above it; `look` is what else the axis is told."""
+    told: dict[str, Any] = {"tickCount": 5, **(look or {})}
+    axis = alt.Axis(title=label, titleAngle=0, titleAlign="left", titleAnchor="end", titleX=0, titleY=-9, **told)
     return alt.Y(name, axis=axis, scale=alt.Scale(zero=zero, **scale))
 
 
 def finished(chart: Picture, language: Language, *, fit: bool = True) -> Picture:
     """Return the chart in the style of the house, in the language."""
+    more: dict[str, Any] = {"autosize": alt.AutoSizeParams(type="fit", contains="padding")} if fit else {}
     drawn = chart.configure(
         font=FONT,
         background=PAPER,
         aria=False,
         padding=8,
         locale=_locale(language),
-        **({"autosize": alt.AutoSizeParams(type="fit", contains="padding")} if fit else {}),
+        **more,
     )
     drawn = drawn.configure_view(stroke=None).configure_axis(
         labelColor=MUTED, titleColor=MUTED, gridColor=GRID, domainColor=GREY, tickColor=GREY, labelFontSize=11,

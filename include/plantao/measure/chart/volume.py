@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -29,14 +29,14 @@ SCORED = "#7fb3d5"
 class Volume:
     """A window of the job, by its first day: what was scored and set aside, and whether all attempts failed.
 
-    `usual` is the range of the same weekday in the reference, where that is known.
+    `least` are the fewest rows of the same weekday in the reference, where that is known.
     """
 
     day: date
     scored: int
     rejected: int = 0
     failed: bool = False
-    usual: tuple[float, float] | None = None
+    least: float | None = None
 
 
 def chart(volumes: Sequence[Volume], days: Sequence[date], *, width: int = 540, language: Language = "en") -> Picture:
@@ -47,21 +47,23 @@ def chart(volumes: Sequence[Volume], days: Sequence[date], *, width: int = 540, 
     usual = median(one.scored + one.rejected for one in volumes)
     heading = say("volume_title", language, rows=number(usual, language), rejected=number(rejected, language))
     x = style.time_axis(days, width)
-    layers = [_bars(volumes, days, x, width, language), *_usual(volumes, x), *_failed(volumes, x)]
+    layers = [_bars(volumes, days, x, width, language), *_least(volumes, x), *_failed(volumes, x)]
     title = style.title(heading, say("volume_sub", language), width)
     return style.finished(alt.layer(*layers).properties(width=width, height=230, title=title), language)
 
 
 def _y(name: str, language: Language, largest: float) -> alt.Y:
-    return style.value_axis(name, say("rows_axis", language), zero=True, form="~s" if largest >= 10_000 else ",.0f")
+    return style.value_axis(
+        name, say("rows_axis", language), zero=True, look={"format": "~s" if largest >= 10_000 else ",.0f"}
+    )
 
 
-def _bars(volumes: Sequence[Volume], days: Sequence[date], x: alt.X, width: int, language: Language) -> alt.Chart:
+def _bars(volumes: Sequence[Volume], days: Sequence[date], x: alt.X, width: int, language: Language) -> Any:
     names = [(say("scored", language), SCORED), (say("set_aside", language), style.ORANGE)]
     if any(one.failed for one in volumes):
         names.append((say("failed_runs", language), style.VERMILION))
-    if any(one.usual for one in volumes):
-        names.append((say("usual", language), style.INK))
+    if any(one.least is not None for one in volumes):
+        names.append((say("least", language), style.INK))
     rows = []
     for one in volumes:
         until = style.moment(one.day + timedelta(days=1))
@@ -85,20 +87,19 @@ def _bars(volumes: Sequence[Volume], days: Sequence[date], x: alt.X, width: int,
     )
 
 
-def _usual(volumes: Sequence[Volume], x: alt.X) -> list[alt.Chart]:
+def _least(volumes: Sequence[Volume], x: alt.X) -> list[Any]:
     rows = [
-        {"day": style.moment(one.day), "until": style.moment(one.day + timedelta(days=1)), "low": one.usual[0],
-         "high": one.usual[1]}
+        {"day": style.moment(one.day), "until": style.moment(one.day + timedelta(days=1)), "least": one.least}
         for one in volumes
-        if one.usual
+        if one.least is not None
     ]  # fmt: skip
     if not rows:
         return []
     base = alt.Chart(style.table(rows)).mark_rule(color=style.INK, strokeWidth=1.2, opacity=0.8)
-    return [base.encode(x=x, x2="until:T", y=alt.Y(f"{end}:Q", title=None)) for end in ("low", "high")]
+    return [base.encode(x=x, x2="until:T", y=alt.Y("least:Q", title=None))]
 
 
-def _failed(volumes: Sequence[Volume], x: alt.X) -> list[alt.Chart]:
+def _failed(volumes: Sequence[Volume], x: alt.X) -> list[Any]:
     rows = [{"day": style.noon(one.day)} for one in volumes if one.failed]
     if not rows:
         return []

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import date
 
 Language = Literal["en", "pt"]
+NONE = "\N{EN DASH}"
 
 MONTHS: dict[Language, tuple[str, ...]] = {
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
@@ -27,7 +28,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "log_loss": ("log loss", "log loss"),
     "brier": ("Brier score", "escore de Brier"),
     "calibration": ("calibration error", "erro de calibração"),
-    "bias": ("bias (predicted − real)", "viés (previsto − real)"),
+    "bias": ("bias (predicted \N{MINUS SIGN} real)", "viés (previsto \N{MINUS SIGN} real)"),
     "mae": ("mean absolute error", "erro absoluto médio"),
     "rmse": ("root mean squared error", "raiz do erro quadrático médio"),
     "r2": ("R²", "R²"),
@@ -50,7 +51,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "now": ("{what}: {value} in the last 7 judged days", "{what}: {value} nos últimos 7 dias avaliados"),
     "nothing": ("{what}: no day could be judged", "{what}: nenhum dia pôde ser avaliado"),
     "days_line": ("mean of 7 days", "média de 7 dias"),
-    "day_dots": ("a day, with its 95 % interval", "um dia, com intervalo de 95 %"),
+    "day_dots": ("a day, with its 95\u00a0% interval", "um dia, com intervalo de 95\u00a0%"),
     "provisional_dots": ("provisional: outcomes still arriving", "provisório: desfechos ainda chegando"),
     "estimate": ("estimate made before outcomes", "estimativa feita antes dos desfechos"),
     "band": ("reference ± what a week must change to be found", "referência ± mudança que uma semana revela"),
@@ -63,9 +64,8 @@ TEXTS: dict[str, tuple[str, str]] = {
                   "Entradas: {names} além do limite nos últimos 7 dias"),
     "heat_one": ("Inputs: {names} beyond its limit in the last 7 days",
                  "Entradas: {names} além do limite nos últimos 7 dias"),
-    "heat_sub": ("Distance from the reference, as a multiple of what reference days reach; most important column first",
-                 "Distância da referência, em múltiplos do que os dias da referência alcançam; coluna mais importante"
-                 " primeiro"),
+    "heat_sub": ("Distance from the reference, over what its own days reach; most important column first",
+                 "Distância da referência, sobre o que os dias dela alcançam; coluna mais importante primeiro"),
     "heat_weeks": ("; a cell is the worst day of a week", "; cada célula é o pior dia de uma semana"),
     "heat_more": ("; {count} more columns are in the table", "; mais {count} colunas estão na tabela"),
     "and_more": ("{names} and {count} more", "{names} e mais {count}"),
@@ -82,9 +82,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "calibration_high": ("Calibration: predicts {gap} points too much", "Calibração: prevê {gap} pontos a mais"),
     "calibration_low": ("Calibration: predicts {gap} points too little", "Calibração: prevê {gap} pontos a menos"),
     "calibration_fine": ("Calibration: what is predicted comes true", "Calibração: o previsto se realiza"),
-    "calibration_sub": ("On the dotted line, of the rows with a score of 30 % three in ten come true. Bars: labelled rows",
-                        "Na linha pontilhada, das linhas com escore de 30 % três em dez se confirmam. Barras: linhas com"
-                        " desfecho"),
+    "calibration_sub": ("On the dotted line a score of 30\u00a0% comes true in three of ten. Bars: labelled rows",
+                        "Na linha pontilhada, 30\u00a0% se confirma em três de dez. Barras: linhas com desfecho"),
     "calibration_pooled": ("Each class against the others, together. Bars: labelled rows",
                            "Cada classe contra as outras, em conjunto. Barras: linhas com desfecho"),
     "calibration_word": ("Calibration", "Calibração"),
@@ -97,12 +96,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "scored": ("scored", "pontuadas"),
     "set_aside": ("set aside", "rejeitadas"),
     "failed_runs": ("failed, nothing written", "falhou, nada escrito"),
-    "usual": ("range of the same weekday in the reference", "faixa do mesmo dia da semana na referência"),
+    "least": ("least of this weekday in the reference", "mínimo desse dia da semana na referência"),
     "rows_axis": ("rows", "linhas"),
     "segments_title": ("Segments: {what} is worst for {name}", "Segmentos: {what} é pior para {name}"),
     "segments_none": ("Segments: too few outcomes to judge any", "Segmentos: desfechos insuficientes para avaliar"),
-    "segments_sub": ("The worst three against all rows; bars: 95 % interval",
-                     "Os três piores contra todas as linhas; barras: intervalo de 95 %"),
+    "segments_sub": ("The worst three against all rows; bars: 95\u00a0% interval",
+                     "Os três piores contra todas as linhas; barras: intervalo de 95\u00a0%"),
     "all_rows": ("all rows", "todas as linhas"),
 }  # fmt: skip
 
@@ -143,22 +142,22 @@ ARMS = {
 
 
 def number(value: float | None, language: Language, digits: int = 3) -> str:
-    """Return a number with about so many significant digits, '–' for none or one that is not finite."""
+    """Return a number with about so many significant digits, a dash for none or one that is not finite."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return NONE
     size = abs(value)
     if size >= 1000 or (value == int(value) and size < 1000):
         shown = f"{value:,.0f}"
     else:
         places = digits if size == 0 else max(0, digits - 1 - math.floor(math.log10(size)))
         shown = f"{value:.{min(places, 3 if size >= 0.01 else 5)}f}"
-    shown = shown.replace("-", "−")  # noqa: RUF001 - the sign, not the hyphen
+    shown = shown.replace("-", "\N{MINUS SIGN}")  # the hyphen is a shorter stroke
     return shown.translate(str.maketrans(",.", ".,")) if language == "pt" else shown
 
 
 def percent(value: float | None, language: Language) -> str:
     """Return a share as per cent."""
-    return "–" if value is None or not math.isfinite(value) else f"{number(100 * value, language, 2)}\u00a0%"
+    return NONE if value is None or not math.isfinite(value) else f"{number(100 * value, language, 2)}\u00a0%"
 
 
 def day(when: date, language: Language, *, year: bool = False) -> str:
