@@ -46,8 +46,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "unseen_share": ("unseen values", "valores inéditos"),
 }
 TEXTS: dict[str, tuple[str, str]] = {
-    "now_against": ("{what}: {value} in the last 7 judged days, {mean} in the reference",
-                    "{what}: {value} nos últimos 7 dias avaliados, {mean} na referência"),
+    "now_against": (
+        "{what}: {value} in the last 7 judged days, {mean} in the reference",
+        "{what}: {value} nos últimos 7 dias avaliados, {mean} na referência",
+    ),
     "now": ("{what}: {value} in the last 7 judged days", "{what}: {value} nos últimos 7 dias avaliados"),
     "nothing": ("{what}: no day could be judged", "{what}: nenhum dia pôde ser avaliado"),
     "days_line": ("mean of 7 days", "média de 7 dias"),
@@ -58,21 +60,31 @@ TEXTS: dict[str, tuple[str, str]] = {
     "reference": ("reference", "referência"),
     "incident": ("incident open", "incidente aberto"),
     "no_data": ("No figures in this period", "Sem números neste período"),
-    "heat_none": ("Inputs: every column stayed within what reference days reach",
-                  "Entradas: todas as colunas dentro do que os dias da referência alcançam"),
-    "heat_some": ("Inputs: {names} beyond their limit in the last 7 days",
-                  "Entradas: {names} além do limite nos últimos 7 dias"),
-    "heat_one": ("Inputs: {names} beyond its limit in the last 7 days",
-                 "Entradas: {names} além do limite nos últimos 7 dias"),
-    "heat_sub": ("Distance from the reference, over what its own days reach; most important column first",
-                 "Distância da referência, sobre o que os dias dela alcançam; coluna mais importante primeiro"),
+    "heat_none": (
+        "Inputs: every column stayed within what reference days reach",
+        "Entradas: todas as colunas dentro do que os dias da referência alcançam",
+    ),
+    "heat_some": (
+        "Inputs: {names} beyond their limit in the last 7 days",
+        "Entradas: {names} além do limite nos últimos 7 dias",
+    ),
+    "heat_one": (
+        "Inputs: {names} beyond its limit in the last 7 days",
+        "Entradas: {names} além do limite nos últimos 7 dias",
+    ),
+    "heat_sub": (
+        "Distance from the reference, over what its own days reach; most important column first",
+        "Distância da referência, sobre o que os dias dela alcançam; coluna mais importante primeiro",
+    ),
     "heat_weeks": ("; a cell is the worst day of a week", "; cada célula é o pior dia de uma semana"),
     "heat_more": ("; {count} more columns are in the table", "; mais {count} colunas estão na tabela"),
     "and_more": ("{names} and {count} more", "{names} e mais {count}"),
     "not_judged": ("not judged", "sem avaliação"),
     "score": ("score", "escore"),
-    "scores_title": ("Scores: mean {now} in the last 28 days, {mean} in the reference",
-                     "Escores: média {now} nos últimos 28 dias, {mean} na referência"),
+    "scores_title": (
+        "Scores: mean {now} in the last 28 days, {mean} in the reference",
+        "Escores: média {now} nos últimos 28 dias, {mean} na referência",
+    ),
     "scores_plain": ("Scores of the last 28 days", "Escores dos últimos 28 dias"),
     "scores_class": ("Scores for {label}", "Escores de {label}"),
     "share_of_rows": ("share of rows", "parcela das linhas"),
@@ -82,16 +94,22 @@ TEXTS: dict[str, tuple[str, str]] = {
     "calibration_high": ("Calibration: predicts {gap} points too much", "Calibração: prevê {gap} pontos a mais"),
     "calibration_low": ("Calibration: predicts {gap} points too little", "Calibração: prevê {gap} pontos a menos"),
     "calibration_fine": ("Calibration: what is predicted comes true", "Calibração: o previsto se realiza"),
-    "calibration_sub": ("On the dotted line a score of 30\u00a0% comes true in three of ten. Bars: labelled rows",
-                        "Na linha pontilhada, 30\u00a0% se confirma em três de dez. Barras: linhas com desfecho"),
-    "calibration_pooled": ("Each class against the others, together. Bars: labelled rows",
-                           "Cada classe contra as outras, em conjunto. Barras: linhas com desfecho"),
+    "calibration_sub": (
+        "On the dotted line a score of 30\u00a0% comes true in three of ten. Bars: labelled rows",
+        "Na linha pontilhada, 30\u00a0% se confirma em três de dez. Barras: linhas com desfecho",
+    ),
+    "calibration_pooled": (
+        "Each class against the others, together. Bars: labelled rows",
+        "Cada classe contra as outras, em conjunto. Barras: linhas com desfecho",
+    ),
     "calibration_word": ("Calibration", "Calibração"),
     "predicted": ("predicted", "previsto"),
     "came_true": ("came true", "confirmado"),
     "labelled": ("rows", "linhas"),
-    "volume_title": ("Rows: {rows} in a usual run, {rejected} set aside in all",
-                     "Linhas: {rows} numa execução usual, {rejected} rejeitadas ao todo"),
+    "volume_title": (
+        "Rows: {rows} in a usual run, {rejected} set aside in all",
+        "Linhas: {rows} numa execução usual, {rejected} rejeitadas ao todo",
+    ),
     "volume_sub": ("Per window of the job", "Por janela do job"),
     "scored": ("scored", "pontuadas"),
     "set_aside": ("set aside", "rejeitadas"),
@@ -100,10 +118,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "rows_axis": ("rows", "linhas"),
     "segments_title": ("Segments: {what} is worst for {name}", "Segmentos: {what} é pior para {name}"),
     "segments_none": ("Segments: too few outcomes to judge any", "Segmentos: desfechos insuficientes para avaliar"),
-    "segments_sub": ("The worst three against all rows; bars: 95\u00a0% interval",
-                     "Os três piores contra todas as linhas; barras: intervalo de 95\u00a0%"),
+    "segments_sub": (
+        "The worst three against all rows; bars: 95\u00a0% interval",
+        "Os três piores contra todas as linhas; barras: intervalo de 95\u00a0%",
+    ),
     "all_rows": ("all rows", "todas as linhas"),
-}  # fmt: skip
+}
 
 
 def say(key: str, language: Language, **values: object) -> str:

@@ -1,0 +1,236 @@
+"""The tables of the report, as HTML; every value that goes in is escaped here.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from plantao.measure.chart.words import NONE, incident_word, metric_name, number, percent
+from plantao.measure.chart.words import day as day_words
+from plantao.measure.page_words import tell
+from plantao.measure.point import last_judged, mean_of
+from plantao.measure.report_data import (
+    RECENT,
+    columns_by_importance,
+    is_of_effect,
+    kpis,
+    segment_means,
+    statuses,
+    week_of,
+    worst_first,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plantao.measure.chart.words import Language
+    from plantao.measure.point import Mean, Point
+    from plantao.measure.report_data import Incident, ReportData
+
+SHARES: Final = frozenset({"rejected_share", "label_coverage", "null_share", "unseen_share"})
+WORST = 3
+NO_STATUS = ("", "")
+
+
+class Html(str):
+    """Text that is HTML already, and safe."""
+
+    __slots__ = ()
+
+
+def cell(value: str) -> str:
+    """Return a value as HTML, escaped unless it is HTML already."""
+    return value if isinstance(value, Html) else escape(value)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
+    """Return a table whose first column names the row; on a phone each row becomes a small card."""
+    if not rows:
+        return Html("")
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    lines = []
+    for first, *others in rows:
+        cells = "".join(
+            f'<td data-label="{escape(name)}">{cell(value)}</td>'
+            for name, value in zip(columns[1:], others, strict=True)
+        )
+        lines.append(f'<tr><th scope="row">{cell(first)}</th>{cells}</tr>')
+    return Html(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+
+
+def badge(status: str, text: str) -> Html:
+    """Return a word on a coloured ground; the word alone says it, too."""
+    return Html(f'<span class="badge {escape(status)}">{escape(text)}</span>')
+
+
+def _interval(mean: Mean | None, language: Language, *, share: bool = False) -> str:
+    if mean is None or mean.lower is None or mean.upper is None:
+        return NONE
+    shown = percent if share else number
+    return f"{shown(mean.lower, language)} … {shown(mean.upper, language)}"
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def figures(data: ReportData) -> Html:
+    """Return a line for each metric of all rows, also for those that could not be judged on any day."""
+    language = data.language
+    names = ("metric", "value", "interval", "n", "maturity", "status", "mean", "detectable")
+    return table([tell(name, language) for name in names], [_figure(data, *key) for key in kpis(data)])
+
+
+def _figure(data: ReportData, name: str, column: str) -> list[str]:
+    language, points = data.language, data.points(name, column)
+    week, share = week_of(data, name, column), name in SHARES
+    shown = percent if share else number
+    known = [(p.maturity, p.n) for p in last_judged(points) if p.maturity is not None]
+    rows = sum(n for _, n in known)
+    maturity = sum(part * n for part, n in known) / rows if rows else None
+    title = metric_name(name, language)
+    if name in {"objective", "objective_per_row"} and data.objective:
+        title = f"{data.objective.replace('_', ' ')} ({title})"
+    return [
+        f"{title}, {column}" if column else title,
+        Html(f"<b>{escape(shown(week.value, language))}</b>") if week else NONE,
+        _interval(week, language, share=share),
+        number(week.n, language) if week else NONE,
+        percent(maturity, language),
+        _status(points, language),
+        NONE if column else shown(data.reference_mean(name), language),
+        f"± {number(found, language)}" if (found := data.detectable(name, column)) is not None else NONE,
+    ]
+
+
+def _status(points: Sequence[Point], language: Language) -> Html:
+    """Return the status of the newest day, and how many days have another than ok."""
+    if not points:
+        return Html(NONE)
+    newest = points[-1].status
+    others = {status: count for status, count in statuses(points).items() if status != "ok"}
+    said = [
+        tell("one_not_judged" if count == 1 else "days_not_judged", language, count=count, status=tell(name, language))
+        for name, count in others.items()
+    ]
+    more = f"<small>{escape('; '.join(said))}</small>" if said and (len(points) > 1) else ""
+    return Html(f"<span>{badge(newest, tell(newest, language))}{more}</span>")
+
+
+# --- segments --------------------------------------------------------------------------------------------------------
+
+
+def segments(data: ReportData) -> tuple[Html, int]:
+    """Return the worst three segments and all rows, and how many segments could not be judged."""
+    name, language = data.main_metric, data.language
+    if name is None:
+        return Html(""), 0
+    means = segment_means(data, name)
+    shown = [*worst_first(data, name)[:WORST], *([""] if "" in means else [])]
+    rows = []
+    for segment in shown:
+        now, before, labels = means[segment]
+        change = now.value - before.value if now and before else None
+        sign = "+" if change and change > 0 else ""
+        rows.append(
+            [
+                segment or tell("all_rows", language),
+                Html(f"<b>{escape(number(now.value, language))}</b>") if now else tell("too_few", language),
+                _interval(now, language),
+                number(labels, language),
+                number(before.value if before else None, language),
+                f"{sign}{number(change, language)}",
+            ]
+        )
+    names = [tell(key, language) for key in ("segment", "last_28", "interval", "labels", "before", "change")]
+    few = sum(1 for segment, (now, _, _) in means.items() if segment and now is None)
+    return (table(names, rows) if len(rows) > 1 or few else Html("")), few
+
+
+# --- the effect ------------------------------------------------------------------------------------------------------
+
+
+def effect(data: ReportData) -> Html:
+    """Return the metrics of the control group, of the others and of both; and the difference that the system makes."""
+    language = data.language
+    found = {figure.name for figure in data.figures if not figure.segment and is_of_effect(figure.name)}
+    arms = ("control", "treated", "weighted", "effect")
+    plain = sorted({name.removesuffix(f"_{arm}") for name in found for arm in arms if name.endswith(f"_{arm}")})
+    rows = [[metric_name(name, language), *(_arm(data, f"{name}_{arm}", found) for arm in arms)] for name in plain]
+    if "effect" in found:
+        name = "objective_per_row" if "objective_per_row" not in plain else "effect"
+        rows.insert(0, [metric_name(name, language), NONE, NONE, NONE, _arm(data, "effect", found)])
+    keys = ("metric", "control", "treated", "weighted", "difference")
+    return table([tell(key, language) for key in keys], rows)
+
+
+def _arm(data: ReportData, name: str, found: set[str]) -> str:
+    if name not in found:
+        return NONE
+    points = data.points(name)
+    mean = mean_of(last_judged(points, RECENT))
+    if mean is None:
+        return _status(points, data.language)
+    interval = _interval(mean, data.language)
+    more = "" if interval == NONE else f" <small>{escape(interval)}</small>"
+    return Html(f"<span><b>{escape(number(mean.value, data.language))}</b>{more}</span>")
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+def columns(data: ReportData) -> Html:
+    """Return a line for each column of the input, and one for the score."""
+    language = data.language
+    keys = ("column", "missing_now", "missing_then", "unseen", "drift", "beyond", "jensen_shannon", "status")
+    rows = [_column(data, column) for column in columns_by_importance(data)]
+    return table([tell(key, language) for key in keys], rows)
+
+
+def _column(data: ReportData, column: str) -> list[str]:
+    language = data.language
+    drift = data.points("drift", column)
+    week = last_judged(drift)
+    largest = max((p.value for p in week if p.value is not None), default=None)
+    beyond = sum(1 for p in week if p.value is not None and p.value > 1)
+    profile = (data.reference.get("columns") or {}).get(column, {})
+    rows = profile.get("rows")
+    then = profile.get("missing", 0) / rows if rows else None
+    distance = mean_of(last_judged(data.points("jensen_shannon", column)))
+    drifted = Html(f'<b class="beyond">{escape(number(largest, language))}</b>') if beyond else None
+    points = drift or data.points("null_share", column)
+    return [
+        column or tell("score", language),
+        percent(_latest(data, "null_share", column), language),
+        percent(then, language),
+        percent(_latest(data, "unseen_share", column), language),
+        drifted or number(largest, language),
+        f"{beyond} / {len(week)}" if week else NONE,
+        number(distance.value if distance else None, language),
+        _status(points, language),
+    ]
+
+
+def _latest(data: ReportData, name: str, column: str) -> float | None:
+    mean = mean_of(last_judged(data.points(name, column)))
+    return mean.value if mean else None
+
+
+# --- incidents -------------------------------------------------------------------------------------------------------
+
+
+def incidents(found: Sequence[Incident], language: Language) -> Html:
+    """Return incidents as a list, each with its word, its days, and what was seen."""
+    lines = []
+    for one in found:
+        first = day_words(one.since, language, year=True)
+        if one.closed_at is None:
+            when = tell("from_on", language, first=first)
+        else:
+            when = tell("until", language, first=first, last=day_words(one.closed_at.date(), language, year=True))
+        facts = [tell(f"lane_{one.lane}", language), when, *([f"v{one.version}"] if one.version else [])]
+        word = badge(one.word, incident_word(one.word, language))
+        lines.append(f"<li>{word} <small>{escape(' · '.join(facts))}</small><p>{escape(one.message)}</p></li>")
+    return Html(f'<ul class="incidents">{"".join(lines)}</ul>' if lines else "")
