@@ -50,10 +50,10 @@ def score_part(job: Job, part: dict[str, Any]) -> dict[str, Any]:
 
 def publish(job: Job, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Make the parts of every window visible, each window at once."""
-    from plantao import fan_out
+    from plantao import publishing
 
     here = _place()
-    return [fan_out.publish(job, run_id, here).as_dict() for run_id in sorted({part["run_id"] for part in parts})]
+    return [publishing.publish(job, run_id, here).as_dict() for run_id in sorted({part["run_id"] for part in parts})]
 
 
 def _requests(job: Job, context: Context, here: Place) -> list[Request]:

@@ -38,6 +38,7 @@ READS_AND_WRITES = {
         "promotion.py",
         "fan_out.py",
         "reconcile.py",
+        "publishing.py",
         "run.py",
         "settings.py",
         "standing.py",
@@ -50,7 +51,8 @@ READS_AND_WRITES = {
     *("alert/outbox.py", "score/gate.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
-    *("load/write.py", "measure/history.py", "measure/report.py", "alert/slack.py"),
+    *("load/write.py", "measure/history.py", "measure/report.py", "measure/state.py", "measure/recount.py"),
+    "alert/slack.py",
 }
 
 

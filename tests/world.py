@@ -23,7 +23,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from plantao import database, embedded, job_file, run, settings
+from plantao import database, embedded, job_file, ledger, run, settings
 from plantao.database import dsn
 from plantao.extract.window import Window
 from plantao.place import Place
@@ -293,6 +293,10 @@ class World:
         joblib.dump(classifier(frame) if model is None else model, content)
         connections = [self.home_of_results]
         return register(content.getvalue(), frame, self.place, name=name, connections=connections)[0]
+
+    def place_session(self, job: Job) -> Any:
+        """Open a session of the product's own, where predictions and ledger are."""
+        return ledger.session(job, self.place)
 
     def score(self, job: Job, window: Window, **request: Any) -> Report:
         """Run one attempt."""

@@ -15,7 +15,7 @@ import typer
 
 from demo import client_data, summary
 from demo.stack import Stack
-from demo.train import RECIPES, TRAINING, train
+from demo.train import RECIPES, TRAINING, honest_scores, train
 from plantao import database, embedded, place
 from plantao.errors import DatabaseUnavailable, PlantaoError
 from plantao.extract.read import read_frame
@@ -24,6 +24,7 @@ from plantao.job_file import read_folder
 from plantao.schema.migrate import upgrade
 from plantao.score import model_store
 from plantao.score.register import enter, register
+from plantao.score.registration import Baseline
 
 if TYPE_CHECKING:
     from plantao.place import Place
@@ -113,8 +114,23 @@ def _prepare(here: Place) -> None:
             content = io.BytesIO()
             joblib.dump(model, content)
             training = {"from": TRAINING[0], "until": TRAINING[1]}
+            frame["score"] = honest_scores(recipe, frame)
+            job = next(job for job in _jobs(here) if job.score.model == recipe.model)
+            baseline = Baseline(
+                timestamp="departed_at",
+                outcome=recipe.label,
+                score="score",
+                zone=job.zone,
+                threshold=job.score.threshold,
+            )
             manifest, _ = register(
-                content.getvalue(), frame, here, name=recipe.model, metrics=metrics, training=training
+                content.getvalue(),
+                frame,
+                here,
+                name=recipe.model,
+                metrics=metrics,
+                training=training,
+                baseline=baseline,
             )
             _say(f"registered {manifest.name}; on unseen March: {metrics}")
         client_data.set_clock(connection, "2013-04-15")

@@ -23,14 +23,16 @@ from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
-from plantao.measure.profile import Profile
+from plantao.measure import state
+from plantao.measure.sketch import Sketch
+from plantao.measure.state import Series
 from plantao.request import Report, Request
 from plantao.score.gate import bounded_threads
 from plantao.validate.share import refuse_too_many
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import pyarrow as pa
     from sqlalchemy import Connection
@@ -75,7 +77,7 @@ class Attempt:
         self.read = self.late = 0
         self.load: write.Load | None = None
         self.keys: KeyRange | None = None
-        self.places: Sequence[int] = ()
+        self.features = query.Features((), ((),))
         self.moment = ""
         self.note: str | None = None
         self.beside = Challengers(request, place)
@@ -84,29 +86,36 @@ class Attempt:
         """Walk the steps and return what was done. Raises a PlantaoError; then the caller rolls back."""
         with self.watch.step("score"):
             version = self._verified_version()
-        profile = Profile(version.manifest.contract)
         try:
             self._start_challengers()
-            counts = self._walk(version, profile)
+            counts, sketch = self._walk(version)
         except BaseException as error:
             if self.load is not None:
                 self.load.abandon()
             self.beside.abandon(error)
             raise
         self.beside.publish(self.moment)
-        return self._report(version.manifest, counts, profile)
+        return self._report(version.manifest, counts, sketch)
 
-    def _walk(self, version: Verified, profile: Profile) -> ledger.Counts:
+    def _walk(self, version: Verified) -> tuple[ledger.Counts, Sketch]:
         """Open the source, score what is owed, and publish it."""
         with contextlib.ExitStack() as stack:
             opened = self._open(stack, version.manifest)
+            sketch = self._new_sketch(opened.source, version.manifest)
             with self.watch.step("extract"):
                 self.beside.open(opened.source, opened.extraction)
                 statement = self._statement(opened, version.manifest)
                 self.moment = str(opened.snapshot.value("select pg_current_snapshot()::text"))
             close = stack.pop_all().close  # from here on the thread that reads closes the snapshot
-        self._stream(read.read(opened.snapshot, close, statement), opened, version, profile)
-        return self._publish(opened, profile)
+        self._stream(read.read(opened.snapshot, close, statement), opened, version, sketch)
+        return self._publish(opened, sketch), sketch
+
+    def _new_sketch(self, source: Source, manifest: Manifest) -> Sketch:
+        """Return what the scored rows are folded into, in the cells of the reference in force."""
+        reference = state.reference_of(self.connection, self.job, manifest)
+        self.series = Series(self.job, self.role, manifest.version, reference.version)
+        segments = state.known_segments(self.connection, self.job, source.segments)
+        return Sketch(manifest.contract, manifest.output, reference.profile, self.job.zone, segments)
 
     def _open(self, stack: contextlib.ExitStack, manifest: Manifest) -> Opened:
         """Open the source at one moment and decide what is owed; `stack` closes it."""
@@ -183,28 +192,30 @@ class Attempt:
 
     def _statement(self, opened: Opened, manifest: Manifest) -> str | None:
         branches = opened.extraction.branches
-        features = query.select_features([manifest.contract, *self.beside.contracts], opened.source.types)
-        self.places = features.places[0]
-        self.beside.find(features.places[1:])
+        contracts, source = [manifest.contract, *self.beside.contracts], opened.source
+        features = query.select_features(contracts, source.types, source.segments)
+        self.features = features
+        self.beside.find(features)
         if not branches:
             return None
         rows = query.select_rows(opened.source, self.request.window, branches, features.columns)
         return database.quoted(self.connection, rows)
 
-    def _stream(self, spool: Spool, opened: Opened, version: Verified, profile: Profile) -> None:
+    def _stream(self, spool: Spool, opened: Opened, version: Verified, sketch: Sketch) -> None:
         """Score batch after batch while the next ones are read, and in a large window the last ones are loaded."""
         from plantao.score.batch import BatchScorer
 
         manifest, extraction = version.manifest, opened.extraction
         known = (extraction.predicted, extraction.duplicates)
-        scorer = BatchScorer(self.job, manifest, version.model, *known, self.places)
+        places, segments = self.features.places[0], self.features.segments
+        scorer = BatchScorer(self.job, manifest, version.model, *known, places, segments)
         if self.run_id is not None:
             self.load = self._new_load(opened.table, manifest.output, manifest.version)
         batches = spool.batches(patience=database.STATEMENT_SECONDS)
         try:
             with bounded_threads(self.place.settings.threads):
                 while (batch := self._next(batches)) is not None:
-                    self._score(batch, scorer, profile)
+                    self._score(batch, scorer, sketch)
         finally:
             spool.abandon()
 
@@ -212,12 +223,13 @@ class Attempt:
         with self.watch.step("extract"):
             return next(batches, None)
 
-    def _score(self, batch: pa.RecordBatch, scorer: BatchScorer, profile: Profile) -> None:
+    def _score(self, batch: pa.RecordBatch, scorer: BatchScorer, sketch: Sketch) -> None:
         result = scorer.score(batch, self.watch)
         self.read += result.read
         self.late += result.late
         self.rejected += result.rejected
-        profile.add(result)
+        with self.watch.step("measure"):
+            sketch.add(result)
         with self.watch.step("load"):
             if self.load is not None and len(result.scored):
                 self.load.add(result.scored)
@@ -228,12 +240,12 @@ class Attempt:
         again = self.request.rescore or self.job.extract.on_change == "rescore"
         return write.Load(self.connection, table, output, self.run_id, version, again, self.request.rescore)
 
-    def _publish(self, opened: Opened, profile: Profile) -> ledger.Counts:
+    def _publish(self, opened: Opened, sketch: Sketch) -> ledger.Counts:
         """Load what is left, close the books and commit; a dry run only counts."""
         already, lines = opened.extraction.rows_already_scored, write.lines_of(self.rejected)
         refuse_too_many(self.job, lines, self.read + already)
         if self.load is None or self.run_id is None:
-            return ledger.Counts(self.read + already, profile.rows, len(self.rejected), already, self.late, 0)
+            return ledger.Counts(self.read + already, sketch.rows, len(self.rejected), already, self.late, 0)
         connection, counts = self.connection, self._loaded(opened)
         with (
             database.explained("load", TargetRefused, "closing the books"),
@@ -243,13 +255,16 @@ class Attempt:
                 with self.watch.step("load"):
                     write.write_rejects(connection, self.job.name, self.run_id, lines)
                     write.resolve_rejects(connection, opened.table, self.job.name, self.run_id)
+            with self.watch.step("measure"):
+                dropped = self.load.dropped
+                state.add_run(connection, self.series, sketch.states(), self.request, counts=counts, dropped=dropped)
             ledger.succeed(
                 connection,
                 self.run_id,
                 counts,
                 snapshot=self.moment,
                 seconds=self.watch.seconds,
-                profile=profile.as_dict(),
+                profile=sketch.as_dict(),
             )
             connection.commit()
         return counts
@@ -269,7 +284,7 @@ class Attempt:
             rescored=load.rescored,
         )
 
-    def _report(self, manifest: Manifest, counts: ledger.Counts, profile: Profile) -> Report:
+    def _report(self, manifest: Manifest, counts: ledger.Counts, sketch: Sketch) -> Report:
         status = "dry run" if self.run_id is None else "empty" if counts.read == 0 else "succeeded"
         report = Report(
             job=self.job.name,
@@ -279,7 +294,7 @@ class Attempt:
             model=manifest.model,
             model_version=manifest.version,
             counts=counts,
-            mean_score=profile.mean_score,
+            mean_score=sketch.mean_score,
             reject_reasons=dict(Counter(reject.reason for reject in self.rejected)),
             seconds={step: round(value, 3) for step, value in self.watch.seconds.items()},
             role=self.role,
@@ -288,8 +303,8 @@ class Attempt:
         flow = {
             "extract": (counts.read, self.read),
             "validate": (self.read, self.read - counts.rejected),
-            "score": (self.read - counts.rejected, profile.rows),
-            "load": (profile.rows, counts.scored),
+            "score": (self.read - counts.rejected, sketch.rows),
+            "load": (sketch.rows, counts.scored),
         }
         total = sum(report.seconds.values())
         for step, (rows_in, rows_out) in flow.items():

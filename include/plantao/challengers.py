@@ -18,7 +18,9 @@ from plantao.errors import DatabaseUnavailable, SourceChanged, TargetRefused
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
-from plantao.measure.profile import Profile
+from plantao.measure import state
+from plantao.measure.sketch import Sketch
+from plantao.measure.state import Series
 from plantao.origin import origin_of
 from plantao.score import gate
 from plantao.validate.share import refuse_too_many
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy import Connection
 
+    from plantao.extract.query import Features
     from plantao.extract.read import Extraction
     from plantao.extract.source import Source
     from plantao.load.table import PredictionTable
@@ -62,10 +65,10 @@ class Challengers:
         """Keep those that fit the source, and open a load for each."""
         self._each(lambda challenger: challenger.open(source, extraction))
 
-    def find(self, places: Sequence[Sequence[int]]) -> None:
+    def find(self, features: Features) -> None:
         """Tell each where its features are among the columns that are read."""
-        for challenger, own in zip(self._running, places, strict=True):
-            challenger.scorer = replace(challenger.scorer, places=own)
+        for challenger, own in zip(self._running, features.places[1:], strict=True):
+            challenger.scorer = replace(challenger.scorer, places=own, segments=features.segments)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Let each score the batch that the champion has scored."""
@@ -134,7 +137,10 @@ class _Challenger:
         again = job.extract.on_change == "rescore"
         self.load = write.Load(self.connection, self.table, manifest.output, self.run_id, manifest.version, again)
         self.scorer = BatchScorer(self.job, manifest, self.version.model, extraction.predicted, extraction.duplicates)
-        self.profile = Profile(manifest.contract)
+        reference = state.reference_of(self.connection, job, manifest)
+        self.series = Series(job, "challenger", manifest.version, reference.version)
+        segments = state.known_segments(self.connection, job, source.segments)
+        self.sketch = Sketch(manifest.contract, manifest.output, reference.profile, job.zone, segments)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Score a batch and hand it to the load."""
@@ -142,7 +148,8 @@ class _Challenger:
         self.read += result.read
         self.late += result.late
         self.rejected += result.rejected
-        self.profile.add(result)
+        with self.watch.step("measure"):
+            self.sketch.add(result)
         if self.load is not None and len(result.scored):
             self.load.add(result.scored)
 
@@ -162,13 +169,16 @@ class _Challenger:
             database.explained("load", TargetRefused, "closing the books"),
             database.deadline(self.connection, database.STATEMENT_SECONDS),
         ):
+            with self.watch.step("measure"):
+                states = self.sketch.states()
+                state.add_run(self.connection, self.series, states, self.request, counts=counts, dropped=load.dropped)
             ledger.succeed(
                 self.connection,
                 self.run_id,
                 counts,
                 snapshot=moment,
                 seconds=self.watch.seconds,
-                profile=self.profile.as_dict(),
+                profile=self.sketch.as_dict(),
             )
             self.connection.commit()
         fields = {"job": self.job.name, "run": self.run_id, "model": self.registered.name}

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from plantao import database, ledger, log
-from plantao.errors import PlantaoError, TargetRefused
+from plantao.errors import PlantaoError, Superseded, TargetRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,18 @@ def recorded(request: Request, place: Place, connection: Connection, run_id: int
         if not record_failure(request, place, connection, run_id, error):
             raise ledger.superseded(run_id) from error
         raise
+
+
+@contextlib.contextmanager
+def recorded_if_permanent(request: Request, place: Place, connection: Connection, run_id: int) -> Iterator[None]:
+    """Close the whole attempt as failed when no retry of this step can help; otherwise it waits for the retry."""
+    try:
+        yield
+    except PlantaoError as error:
+        if not error.permanent or isinstance(error, Superseded):
+            raise
+        with recorded(request, place, connection, run_id):
+            raise
 
 
 def record_failure(  # noqa: PLR0913 - one attempt, what became of it, and who has to know

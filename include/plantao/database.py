@@ -156,6 +156,13 @@ def _connect(address: Address, schema: str, application: str) -> psycopg2.extens
     return connection
 
 
+@contextlib.contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Run the context in the caller's transaction, or else in one of its own."""
+    with contextlib.nullcontext() if connection.in_transaction() else connection.begin():
+        yield
+
+
 def driver_connection(connection: Connection) -> psycopg2.extensions.connection:
     """Return psycopg2's own connection, for COPY and for quoting."""
     raw = connection.connection.driver_connection

@@ -10,9 +10,7 @@ prediction table, in one transaction with the ledger row. Until then nothing is 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,29 +19,27 @@ from psycopg2.sql import SQL, Identifier
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
 from plantao.attempt import Attempt
-from plantao.closing import recorded
-from plantao.errors import DatabaseUnavailable, PlantaoError, SourceRefused, Superseded, TargetRefused
+from plantao.closing import recorded, recorded_if_permanent
+from plantao.errors import SourceRefused, TargetRefused
 from plantao.extract import query, read
 from plantao.extract.source import KeyRange, Source
 from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
 from plantao.load import table as tables
 from plantao.load import write
-from plantao.log import Stopwatch
-from plantao.measure.profile import added_up
-from plantao.request import Report, Request
+from plantao.measure import state
+from plantao.request import Request
 from plantao.run import declared_session, role_of, score_window
-from plantao.validate.share import refuse_too_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
 
     from plantao.attempt import Opened
     from plantao.job import Job
     from plantao.load.table import PredictionTable
-    from plantao.measure.profile import Profile
+    from plantao.measure.sketch import Sketch
     from plantao.place import Place
     from plantao.score.manifest import Output
 
@@ -146,21 +142,9 @@ def score_part(job: Job, part: Part, place: Place) -> dict[str, Any]:
     with ledger.session(job, place, f"plantao/{job.name}/{part.run_id}/{part.number}") as connection:
         if not ledger_of_parts.take(connection, part.run_id, part.number):
             return {"part": part.number, "status": "staged before"}
-        with _recorded_if_permanent(request, place, connection, part.run_id):
+        with recorded_if_permanent(request, place, connection, part.run_id):
             report = _PartAttempt(request, place, connection, part).run()
     return {"part": part.number, "status": "staged", "rows_scored": report.counts.scored}
-
-
-@contextmanager
-def _recorded_if_permanent(request: Request, place: Place, connection: Connection, run_id: int) -> Iterator[None]:
-    """Close the whole attempt as failed when no retry of this step can help; otherwise it waits for the retry."""
-    try:
-        yield
-    except PlantaoError as error:
-        if not error.permanent or isinstance(error, Superseded):
-            raise
-        with recorded(request, place, connection, run_id):
-            raise
 
 
 class _PartAttempt(Attempt):
@@ -172,11 +156,11 @@ class _PartAttempt(Attempt):
         self.keys = part.keys
 
     def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:
-        staged = replace(table, name=_table_of(self.part.run_id, self.part.number))
+        staged = replace(table, name=write.part_table(self.part.run_id, self.part.number))
         return _PartLoad(self.connection, staged, output, self.part.run_id, version, False, part=self.part.number,
                          like=table)  # fmt: skip
 
-    def _publish(self, opened: Opened, profile: Profile) -> ledger.Counts:
+    def _publish(self, opened: Opened, sketch: Sketch) -> ledger.Counts:
         counts = self._loaded(opened)
         with (
             database.explained("load", TargetRefused, f"closing part {self.part.number}"),
@@ -184,7 +168,8 @@ class _PartAttempt(Attempt):
         ):
             ledger_of_parts.stage(
                 self.connection, self.part.run_id, self.part.number, counts,
-                rejects=write.lines_of(self.rejected), profile=profile.as_dict(), seconds=self.watch.seconds,
+                rejects=write.lines_of(self.rejected), profile=sketch.as_dict(), seconds=self.watch.seconds,
+                states={"reference": self.series.reference_version, "lines": state.lines_of(sketch.states())},
             )  # fmt: skip
             self.connection.commit()
         return counts
@@ -204,127 +189,10 @@ class _PartLoad(write.Load):
         write.hand_over(self.connection, self.table.schema, self.table.identifier)
 
 
-def _table_of(run_id: int, part: int) -> str:
-    return f"plantao_run_{run_id}_part_{part}"
-
-
-# --- publish ---------------------------------------------------------------------------------------------------------
-
-
-def publish(job: Job, run_id: int, place: Place) -> Report:
-    """Make all parts of an attempt visible at once, with their ledger row. Raises a PlantaoError.
-
-    A part that is missing, or whose table does not hold what its books say, stops it; then nothing is visible.
-    """
-    with ledger.session(job, place, f"plantao/{job.name}/{run_id}/publish") as connection:
-        run = ledger.attempt(connection, run_id)
-        if run["status"] in {"succeeded", "empty"}:  # the answer to an earlier try's commit was lost
-            return _report(job, run, ledger.counts_of(run), run["profile"], run["seconds"])
-        window = Window.of(run["window_start"], run["window_end"])
-        publishing = _Publishing(job, run_id, connection)
-        with _recorded_if_permanent(Request(job, window), place, connection, run_id):
-            counts = publishing.run()
-        report = _report(job, run, counts, publishing.profile, publishing.watch.seconds)
-        return replace(report, reject_reasons=dict(publishing.reasons))
-
-
-@dataclass
-class _Publishing:
-    """The transaction that moves every part into the prediction table."""
-
-    job: Job
-    run_id: int
-    connection: Connection
-    profile: dict[str, Any] = field(default_factory=dict)
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    watch: Stopwatch = field(default_factory=Stopwatch)
-
-    def run(self) -> ledger.Counts:
-        connection, run_id = self.connection, self.run_id
-        parts = ledger_of_parts.of_run(connection, run_id)
-        if waiting := [part["part"] for part in parts if part["status"] != "staged"]:
-            message = f"{len(waiting)} of {len(parts)} parts of run {run_id} are not scored yet: {waiting[:10]}."
-            raise DatabaseUnavailable(message, "let the parts finish, or clear those that failed", "load")
-        lines = [line for part in parts for line in part["rejects"]]
-        self.reasons = Counter(line["reason"] for line in lines)
-        total = sum(part["rows_read"] for part in parts)
-        refuse_too_many(self.job, lines, total)
-        self.profile = added_up([part["profile"] for part in parts])
-        schema, name = parse_table_name(self.job.load.table)
-        with (
-            database.explained("load", TargetRefused, f"publishing into {self.job.load.table}"),
-            self.watch.step("load"),
-        ):
-            found = write.find_table(connection, schema, name) or {}
-            table = tables.as_found(schema, name, self.job.extract.key, found)
-            transaction = connection.begin()
-            with database.deadline(connection, 2 * database.LOCK_SECONDS):
-                write.take_lock(connection, f"plantao.load {table.shown}")
-                ledger.hold(connection, run_id)
-            scored = rescored = 0
-            for part in parts:
-                with database.deadline(connection, 2 * database.STATEMENT_SECONDS):
-                    moved, replaced = self._move(table, part)
-                scored, rescored = scored + moved, rescored + replaced
-            counts = ledger.Counts(
-                read=total,
-                scored=scored,
-                rejected=len(lines),
-                already_scored=total - scored - len(lines),
-                late=min(sum(part["rows_late"] for part in parts), scored + len(lines)),
-                rescored=rescored,
-            )
-            with database.deadline(connection, database.STATEMENT_SECONDS):
-                write.write_rejects(connection, self.job.name, run_id, lines)
-                write.resolve_rejects(connection, table, self.job.name, run_id)
-                seconds = added_up([part["seconds"] for part in parts])
-                ledger.succeed(connection, run_id, counts, snapshot="parts", seconds=seconds, profile=self.profile)
-                transaction.commit()
-        return counts
-
-    def _move(self, table: PredictionTable, part: Mapping[str, Any]) -> tuple[int, int]:
-        """Move one part's rows, and return how many were new and how many earlier predictions they replaced."""
-        staged = Identifier(table.schema, _table_of(self.run_id, part["part"]))
-        there = database.fetch(self.connection, SQL("select count(*) from {}").format(staged))[0][0]
-        if there != part["rows_scored"]:
-            # The table is not written to the log ahead, so a crash of the server empties it.
-            self.connection.rollback()
-            ledger_of_parts.reopen(self.connection, self.run_id, part["part"])
-            message = f"part {part['part']} holds {there} rows and its books say {part['rows_scored']}."
-            raise DatabaseUnavailable(message, f"clear part {part['part']} in Airflow: it is scored again", "load")
-        again = self.job.extract.on_change == "rescore" or part["replaces"]
-        replaced = database.execute(self.connection, tables.move_to_history(table, self.run_id, staged)) if again else 0
-        moved = database.execute(self.connection, tables.insert_missing(table, staged))
-        database.execute(self.connection, SQL("drop table {}").format(staged))
-        return moved, replaced
-
-
-def _report(
-    job: Job, run: Mapping[str, Any], counts: ledger.Counts, profile: Mapping[str, Any], seconds: Mapping[str, float]
-) -> Report:
-    rows = profile.get("rows", 0)
-    report = Report(
-        job=job.name,
-        run_id=run["run_id"],
-        status="empty" if counts.read == 0 else "succeeded",
-        window=Window.of(run["window_start"], run["window_end"]),
-        model=run["model"],
-        model_version=run["model_version"],
-        counts=counts,
-        mean_score=profile["score_sum"] / rows if rows else None,
-        reject_reasons={},
-        seconds=dict(seconds),
-    )
-    fields = {"job": job.name, "run": report.run_id, "window": report.window.shown(job.zone)}
-    fields |= {"rows_scored": counts.scored, "rejected": counts.rejected, "outcome": report.status}
-    log.event("parts published", fields)
-    return report
-
-
 def drop_abandoned(connection: Connection, job: Job) -> None:
     """Drop the tables of parts whose attempt was closed as failed."""
     schema, _ = parse_table_name(job.load.table)
     with database.explained("load", TargetRefused, "tidying up"), connection.begin():
-        names = [_table_of(run_id, part) for run_id, part in ledger_of_parts.abandoned(connection, job.name)]
+        names = [write.part_table(run_id, part) for run_id, part in ledger_of_parts.abandoned(connection, job.name)]
         for name in write.existing(connection, schema, names):
             database.execute(connection, SQL("drop table {}").format(Identifier(schema, name)))

@@ -217,7 +217,7 @@ class Alert(Section):
     """No successful run this long after a window closed is an alert."""
     degraded: tuple[Degraded, ...] = ()
     effect_margin: Annotated[float, Field(ge=0)] = 0.02
-    """A loss this much worse than the reference, of its value, or an AUC lower by it, is *degraded*; less is *watch*."""
+    """A loss worse than the reference by this share, or an AUC lower by it, is *degraded*; less is *watch*."""
 
 
 class Job(Section):

@@ -77,6 +77,7 @@ def stage(  # noqa: PLR0913 - what a staged part consists of
     *,
     rejects: Sequence[Mapping[str, Any]],
     profile: Mapping[str, Any],
+    states: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> None:
     """Close a part's books, inside its load's transaction."""
@@ -84,13 +85,15 @@ def stage(  # noqa: PLR0913 - what a staged part consists of
         connection,
         "update parts set status = 'staged', changed_at = clock_timestamp(), rows_read = :read, rows_scored = :scored,"
         " rows_rejected = :rejected, rows_already_scored = :already_scored, rows_late = :late,"
-        " rejects = cast(:rejects as jsonb), profile = cast(:profile as jsonb), seconds = cast(:seconds as jsonb)"
+        " rejects = cast(:rejects as jsonb), profile = cast(:profile as jsonb),"
+        " states = cast(:states as jsonb), seconds = cast(:seconds as jsonb)"
         " where run_id = :run and part = :part and status = 'running'",
         run=run_id,
         part=part,
         **asdict(counts),
         rejects=json.dumps(list(rejects), default=str),
         profile=json.dumps(dict(profile)),
+        states=json.dumps(dict(states)),
         seconds=json.dumps(dict(seconds)),
     )
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from plantao import fan_out
+from plantao import fan_out, publishing
 from plantao.errors import DatabaseUnavailable, Superseded, TooManyRejected, WindowBusy
 from plantao.fan_out import Part
 from plantao.request import Request
@@ -32,7 +32,7 @@ def score_all(client, job, window, **request):
     parts = plan(client, job, window, **request)
     for part in parts:
         fan_out.score_part(job, part, client.place)
-    return fan_out.publish(job, parts[0].run_id, client.place)
+    return publishing.publish(job, parts[0].run_id, client.place)
 
 
 def part_tables(client):
@@ -49,7 +49,7 @@ def test_the_parts_together_are_the_window_and_are_visible_at_once(client):
     sizes = client.results("select rows_scored from plantao.parts order by part")
     assert sum(size for (size,) in sizes) == 40
     assert min(size for (size,) in sizes) > 0
-    report = fan_out.publish(job, parts[0].run_id, client.place)
+    report = publishing.publish(job, parts[0].run_id, client.place)
     assert (report.status, report.counts.read, report.counts.scored) == ("succeeded", 40, 40)
     assert len(client.predictions()) == 40
     assert client.attempts("status, parts, rows_read, rows_scored, model_version") == [("succeeded", 4, 40, 40, 1)]
@@ -97,8 +97,8 @@ def test_a_part_that_is_asked_for_twice_is_scored_once(client):
     for part in [*parts, *parts]:
         fan_out.score_part(job, part, client.place)
     assert fan_out.score_part(job, parts[0], client.place) == {"part": 0, "status": "staged before"}
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 20
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 20  # as after a lost answer
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20  # as after a lost answer
     assert len(client.predictions()) == 20
 
 
@@ -121,7 +121,7 @@ def test_two_workers_on_one_part_at_once_leave_it_scored_once(client):
     assert outcomes.count("staged") == 1
     for part in parts[1:]:
         fan_out.score_part(job, part, client.place)
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
 
 
 def test_nothing_is_published_while_a_part_is_missing(client):
@@ -130,10 +130,10 @@ def test_nothing_is_published_while_a_part_is_missing(client):
     for part in parts[:3]:
         fan_out.score_part(job, part, client.place)
     with pytest.raises(DatabaseUnavailable, match=r"1 of 4 parts .* not scored yet: \[3\]"):
-        fan_out.publish(job, parts[0].run_id, client.place)
+        publishing.publish(job, parts[0].run_id, client.place)
     assert client.predictions() == []
     fan_out.score_part(job, parts[3], client.place)
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
 
 
 def test_a_part_whose_rows_a_crash_has_taken_is_scored_again(client):
@@ -143,10 +143,10 @@ def test_a_part_whose_rows_a_crash_has_taken_is_scored_again(client):
         fan_out.score_part(job, part, client.place)
     client.results(f"truncate predictions.plantao_run_{parts[0].run_id}_part_2")
     with pytest.raises(DatabaseUnavailable, match="part 2 holds 0 rows and its books say"):
-        fan_out.publish(job, parts[0].run_id, client.place)
+        publishing.publish(job, parts[0].run_id, client.place)
     assert client.predictions() == []
     fan_out.score_part(job, parts[2], client.place)
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
 
 
 def test_rows_that_come_and_move_between_plan_and_read_are_in_one_part_or_late(client):
@@ -158,7 +158,7 @@ def test_rows_that_come_and_move_between_plan_and_read_are_in_one_part_or_late(c
     client.insert(1, [501])
     for part in parts[1:]:
         fan_out.score_part(job, part, client.place)
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 43
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 43
     assert client.score(job, day(2)).counts.late == 1
     assert len(client.predictions()) == 84
 
@@ -207,7 +207,7 @@ def test_too_many_rejects_over_all_parts_close_the_attempt_and_nothing_is_visibl
     for part in parts:
         fan_out.score_part(job, part, client.place)
     with pytest.raises(TooManyRejected, match="3 of 20 rows"):
-        fan_out.publish(job, parts[0].run_id, client.place)
+        publishing.publish(job, parts[0].run_id, client.place)
     assert client.predictions() == []
     assert client.attempts("status, error_kind") == [("failed", "permanent")]
     client.sql("update readings set x = 1 where id < 1003")
@@ -239,7 +239,7 @@ def test_a_new_plan_of_the_same_airflow_run_replaces_the_old_one(client):
         fan_out.score_part(job, old[0], client.place)
     for part in new:
         fan_out.score_part(job, part, client.place)
-    assert fan_out.publish(job, new[0].run_id, client.place).counts.scored == 20
+    assert publishing.publish(job, new[0].run_id, client.place).counts.scored == 20
 
 
 def test_a_window_of_late_rows_only_is_cut_too(client):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from plantao import embedded, fan_out
+from plantao import embedded, fan_out, publishing
 from plantao.errors import DatabaseUnavailable
 from plantao.extract.window import Window
 from plantao.fan_out import Part
@@ -110,7 +110,7 @@ def test_a_window_is_cut_into_parts_and_the_history_compared(client):
     assert len(parts) == 3
     for part in parts:
         fan_out.score_part(job, part, client.place)
-    assert fan_out.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
     client.sql("delete from readings where id = 1001", at="far")
     client.insert(1, [9001])
     found = reconcile(job, client.place, Window(APRIL, day(2).end), repair=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from plantao import embedded, fan_out, ledger
+from plantao import embedded, fan_out, ledger, publishing
 from plantao.errors import PlantaoError
 from plantao.fan_out import Part
 from plantao.request import Request
@@ -112,7 +112,7 @@ def test_the_parts_of_a_window_may_be_scored_by_several_members(world, colleague
     first, second = [Part.of(part.as_dict()) for part in fan_out.plan(Request(job, day(1)), world.place)]
     fan_out.score_part(job, first, world.place)
     fan_out.score_part(job, second, colleague)
-    assert fan_out.publish(job, first.run_id, colleague).counts.scored == 20
+    assert publishing.publish(job, first.run_id, colleague).counts.scored == 20
     abandoned = Part.of(fan_out.plan(Request(job, day(2), airflow_run="task"), colleague)[0].as_dict())
     fan_out.score_part(job, abandoned, colleague)
     assert world.score(job, day(2), airflow_run="task").counts.scored == 20

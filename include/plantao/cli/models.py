@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from plantao.place import Place
+    from plantao.score.registration import Baseline
 
 app = typer.Typer(no_args_is_help=True, help="The registered model versions.")
 
@@ -36,6 +37,14 @@ def register(
     source: Annotated[str, typer.Option(help="The connection for --query.")] = DEFAULT_CONNECTION,
     positive: Annotated[str | None, typer.Option(help="Binary: the positive class (default: the second).")] = None,
     metrics: Annotated[Path | None, typer.Option(help="A JSON file of metrics on unseen data, name to number.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="The frame's column that tells the day of a row.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="The frame's column with what really happened.")] = None,
+    score: Annotated[
+        str | None, typer.Option(help="The frame's column with scores from outside the fit (out of fold).")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Instead: a Parquet or CSV file of rows on which the model was not fitted.")
+    ] = None,
     trust: Annotated[list[str] | None, typer.Option(help="A type that the .skops file may make, repeatable.")] = None,
     connection: ConnectionsOption = None,
     version: Annotated[
@@ -69,6 +78,7 @@ def register(
             connections=connection,
             why=why,
             trust=trust or (),
+            baseline=_baseline(name, here, timestamp, outcome, score, reference),
         )
     if json_:
         show.as_json({**manifest.model_dump(mode="json"), "databases": [vars(entry) for entry in entries]})
@@ -187,8 +197,6 @@ def _model(path: Path) -> bytes:
 
 
 def _frame(path: Path | None, query: str | None, source: str, here: Place) -> pd.DataFrame:
-    import pandas as pd
-
     from plantao.extract.read import read_frame
 
     if (path is None) == (query is None):
@@ -203,11 +211,34 @@ def _frame(path: Path | None, query: str | None, source: str, here: Place) -> pd
         ):
             return read_frame(snapshot, session, text)
     assert path is not None
+    return _read_frame(path)
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        message = f"the training frame {path} cannot be read: {error}."
+        message = f"the frame {path} cannot be read: {error}."
         raise UsageError(message, "give a .parquet or .csv file") from error
+
+
+def _baseline(
+    name: str, here: Place, timestamp: str | None, outcome: str | None, score: str | None, reference: Path | None
+) -> Baseline:
+    """Return what later days are compared with; days and decisions are those of the job that uses the model."""
+    from plantao.score.registration import Baseline
+    from plantao.score.registry import jobs_of
+
+    if timestamp is None and (outcome or score):
+        message = "--outcome and --score are about the days of the reference."
+        raise UsageError(message, "give --timestamp too, the column that tells the day of a row")
+    frame = None if reference is None else _read_frame(reference)
+    job = next(iter(jobs_of(name, here)), None)
+    if job is None:
+        return Baseline(frame, timestamp, outcome, score)
+    return Baseline(frame, timestamp, outcome, score, job.zone, job.score.threshold)
 
 
 def _metrics(path: Path | None) -> dict[str, float] | None:

@@ -128,16 +128,18 @@ class Features:
     columns: tuple[Composable, ...]
     places: tuple[tuple[int, ...], ...]
     """Per model: where in `columns` its features are, in the order of its contract."""
+    segments: tuple[int, ...] = ()
+    """Where in `columns` the segments are, as text."""
 
 
-def select_features(contracts: Sequence[Contract], types: Mapping[str, str]) -> Features:
-    """Return the columns of one or more models; their contracts were checked before."""
+def select_features(contracts: Sequence[Contract], types: Mapping[str, str], segments: Sequence[str] = ()) -> Features:
+    """Return the columns of one or more models, whose contracts were checked before, and of the job's segments."""
     needed = [[(c.name, c.cast(types[c.name])) for c in contract.columns] for contract in contracts]
+    needed.append([(name, "" if types[name] == "text" else "::text") for name in segments])
     distinct = list(dict.fromkeys(column for columns in needed for column in columns))
-    return Features(
-        tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast in distinct),
-        tuple(tuple(distinct.index(column) for column in columns) for columns in needed),
-    )
+    *places, of_segments = (tuple(distinct.index(column) for column in columns) for columns in needed)
+    columns = tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast in distinct)
+    return Features(columns, tuple(places), of_segments)
 
 
 def select_keys(source: Source, condition: Composable) -> Composed:
@@ -150,14 +152,48 @@ def select_keys(source: Source, condition: Composable) -> Composed:
 
 def select_predicted_keys(source: Source, window: Window) -> Composed:
     """Return the SELECT, for the target, of the keys that are predicted with a timestamp in `window`."""
-    condition = SQL("p.source_timestamp >= {} and p.source_timestamp < {}")
-    return _from_predictions(source, condition.format(instant(window.start), instant(window.end)))
+    return _from_predictions(source, _predicted_in(window))
+
+
+def _predicted_in(window: Window) -> Composable:
+    return SQL("p.source_timestamp >= {} and p.source_timestamp < {}").format(
+        instant(window.start), instant(window.end)
+    )
 
 
 def select_predictions_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composed:
     """Return the SELECT, for the target, of the predictions that exist for `keys` (one sequence per key column)."""
     return _from_predictions(
         source, SQL("({}) in ({})").format(SQL(", ").join(source.key_of("p")), unnest(source, keys))
+    )
+
+
+def count_answers(source: Source, window: Window) -> Composed:
+    """Return the SELECT, for the target, of how many predictions (n) each version (v) has in `window`."""
+    statement = "select p.model_version as v, count(*) as n from {} as p where {} group by 1 order by 1"
+    return SQL(statement).format(source.predictions, _predicted_in(window))
+
+
+def select_answers(source: Source, window: Window, slice_: tuple[int, int]) -> Composed:
+    """Return the SELECT, for the target, of the predictions with a timestamp in `window`, and what they say."""
+    # A table has `scores` only when the model has several classes.
+    several = SQL("to_jsonb(p) ->> 'scores' as every")
+    columns = [SQL("p.model_version as v"), SQL("p.prediction as d"), SQL("p.score as s"), several]
+    return SQL("select {} from {} as p where {} and {}").format(
+        SQL(", ").join([*source.as_key_columns(source.key_of("p")), *columns]),
+        source.predictions,
+        _predicted_in(window),
+        slice_of(source, "p", *slice_),
+    )
+
+
+def slice_of(source: Source, relation: str, number: int, of: int) -> Composable:
+    """Return the condition that a row is in one of `of` slices, by the hash of its key; the same in any database."""
+    if of == 1:
+        return SQL("true")
+    first, kind = source.key_of(relation)[0], KEY_TYPES[source.key_types[0]][1]
+    return SQL('(hashtextextended(({}::{})::text collate "C", 0) & 1048575) % {} = {}').format(
+        first, SQL(kind), Value(of), Value(number)
     )
 
 

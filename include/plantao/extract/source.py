@@ -97,6 +97,11 @@ class Source:
         ]
 
     @property
+    def segments(self) -> list[str]:
+        """The columns by whose values the job's figures are split, as far as the source has them."""
+        return [name for name in self.job.measure.segments if name in self.types]
+
+    @property
     def edits_count(self) -> bool:
         """Whether a row that was edited after scoring is scored again."""
         return self.job.extract.on_change == "rescore"

@@ -312,3 +312,8 @@ def resolve_rejects(connection: Connection, table: PredictionTable, job: str, ru
     if not connection.execute(some, {"job": job}).scalar():
         return 0
     return database.execute(connection, tables.resolve_rejects(table, job, run_id))
+
+
+def part_table(run_id: int, part: int) -> str:
+    """Return the name of the table that holds one part of a run."""
+    return f"plantao_run_{run_id}_part_{part}"

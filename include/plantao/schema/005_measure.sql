@@ -91,3 +91,6 @@ create or replace view metrics_latest as
   select distinct on (job, model_version, window_start, window_end, name, column_name, segment, role) *
   from metrics
   order by job, model_version, window_start, window_end, name, column_name, segment, role, metric_id desc;
+
+alter table parts add column states jsonb;
+comment on column parts.states is 'what the rows of the part looked like, day by day, until it is published';

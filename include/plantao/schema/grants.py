@@ -15,8 +15,10 @@ SCORER, READER = "plantao_scorer", "plantao_reader"
 # What a scorer does to the tables and views of the ledger; `plantao check` asks whether it may.
 LEDGER_RIGHTS = {
     "select": ("schema_migrations", "status", "metrics_latest", "model_states"),
-    "select, insert": ("models", "model_events", "metrics", "alerts", "reconciliations"),
-    "select, insert, update": ("runs", "parts", "rejected_rows", "jobs"),
+    "select, insert": ("models", "model_events", "metrics", "alerts", "reconciliations", "reference_versions"),
+    "select, insert, update": ("runs", "parts", "rejected_rows", "jobs", "incidents"),
+    "select, insert, update, delete": ("daily_state", "daily_outcomes"),
+    "select, insert, delete": ("stale_days",),
     "select, insert, update (live_until)": ("model_timeline",),  # an interval is closed, and never written anew
 }
 
@@ -57,7 +59,8 @@ def _ledger(connection: str, schema: str) -> list[str]:
         ),
         f"grant select on {ledger}.model_states to {READER};",
         f"grant select on {ledger}.status, {ledger}.metrics_latest, {ledger}.model_timeline to {READER};",
-        f"grant select on {ledger}.reconciliations to {READER};",
+        f"grant select on {ledger}.reconciliations, {ledger}.daily_state, {ledger}.daily_outcomes to {READER};",
+        f"grant select on {ledger}.incidents, {ledger}.reference_versions to {READER};",
     ]
 
 

@@ -64,6 +64,8 @@ class BatchResult:
     features: Sequence[pa.Array]
     """The features of the scored rows."""
     rejected: Sequence[RejectedRow]
+    segments: Sequence[pa.Array] = ()
+    """The segment columns of the scored rows, as text."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class BatchScorer:
     """Keys that more than one owed row has."""
     places: Sequence[int] | None = None
     """Which columns f0… are this model's features, in the order of its contract; None means all of them."""
+    segments: Sequence[int] = ()
+    """Which columns f0… are the job's segments."""
 
     def _features(self, batch: pa.RecordBatch) -> list[pa.Array]:
         places = range(len(self.manifest.contract.columns)) if self.places is None else self.places
@@ -114,7 +118,8 @@ class BatchScorer:
                 in_control_group=control_group(key_arrays, self.job.measure.control_group, self.job.name),
             )
         late = int(batch.column("late").true_count)
-        return BatchResult(len(batch), late, scored, features, rejected)
+        segments = [accepted.column(f"f{place}") for place in self.segments]
+        return BatchResult(len(batch), late, scored, features, rejected, segments)
 
     def _rejected(self, batch: pa.RecordBatch, reject: Reject) -> RejectedRow:
         def value(name: str) -> Any:

@@ -38,6 +38,11 @@ class Output(Part):
     """Binary: the label whose probability is the score."""
 
     @property
+    def positive_place(self) -> int:
+        """Binary: the place of the positive class among the classes."""
+        return [label == self.positive for label in self.classes].index(True)
+
+    @property
     def prediction_type(self) -> str:
         """The PostgreSQL type of the `prediction` column."""
         if self.kind == "regression":

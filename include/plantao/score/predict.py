@@ -96,7 +96,7 @@ def answers(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output, threshol
     if output.kind == "multiclass":
         best = raw.argmax(axis=1)
         return Answers(labels[best], raw[np.arange(len(raw)), best], raw)
-    positive = list(output.classes).index(output.positive)  # type: ignore[arg-type]
+    positive = output.positive_place
     score = np.ascontiguousarray(raw[:, positive])
     return Answers(labels[np.where(score >= threshold, positive, 1 - positive)], score)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from plantao.place import Place
     from plantao.score.manifest import Manifest
+    from plantao.score.registration import Baseline
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def register(  # noqa: PLR0913 - what a registration is asked
     connections: Sequence[str] | None = None,
     why: str = "registered",
     trust: Sequence[str] = (),
+    baseline: Baseline | None = None,
 ) -> tuple[Manifest, list[Entry]]:
     """Register the model in `content` (a joblib or a .skops file) as the next version of `name`.
 
@@ -69,6 +71,7 @@ def register(  # noqa: PLR0913 - what a registration is asked
         positive=positive,
         metrics=metrics,
         training=training,
+        baseline=baseline,
     )
     model_store.write_version(place.settings.model_store, manifest, content)
     return manifest, enter(manifest, place, chosen, why)

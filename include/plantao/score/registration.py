@@ -7,6 +7,7 @@ are asked once: does the model answer the same when the columns have travelled a
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from plantao.errors import UsageError
-from plantao.measure.reference import reference_profile
+from plantao.measure.reference import Days, reference_profile
 from plantao.score.manifest import TOLERANCE, Golden, Manifest, Output
 from plantao.score.predict import arrow_type, probabilities, to_frame
 from plantao.validate.contract import Column, Contract, Kind
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 GOLDEN_ROWS = 60
 # Rows on which the reference's scores are computed: enough for a histogram, few enough to take a second.
-REFERENCE_ROWS = 100_000
+REFERENCE_ROWS = 200_000
 LISTED_VALUES = 1_000
 
 
@@ -45,8 +46,11 @@ def describe(  # noqa: PLR0913 - what a version is known by
     positive: bool | int | str | None = None,
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
+    baseline: Baseline | None = None,
 ) -> Manifest:
     """Return the manifest of `model`, fitted on `frame` (its columns may include others, such as the label).
+
+    `baseline` says when the rows of the reference were and what came of them; without it the reference has no days.
 
     Raises UsageError, in words for the data scientist, when the model cannot be served.
     """
@@ -58,8 +62,6 @@ def describe(  # noqa: PLR0913 - what a version is known by
     contract = _contract(model, inputs, output)
     golden_frame = _golden_frame(inputs)
     golden = _golden(model, golden_frame, contract, output)
-    sample = inputs if len(inputs) <= REFERENCE_ROWS else inputs.sample(REFERENCE_ROWS, random_state=0)
-    scores = probabilities(model, sample, output)
     return Manifest(
         model=name,
         version=version,
@@ -72,10 +74,65 @@ def describe(  # noqa: PLR0913 - what a version is known by
         contract=contract,
         output=output,
         golden=golden,
-        reference=reference_profile(inputs, contract, scores, output),
+        reference=_reference(model, frame, contract, output, baseline or Baseline()),
         metrics=dict(metrics or {}),
         training={"rows": len(frame), **(training or {})},
     )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Which rows later days are compared with, when they were, and what came of them."""
+
+    frame: pd.DataFrame | None = None
+    """Rows on which the model was not fitted; None: the training frame itself."""
+    timestamp: str | None = None
+    """The column of the frame that tells the day of a row; None: the reference has no days."""
+    outcome: str | None = None
+    score: str | None = None
+    """The column of the frame with an honest score (out of fold), where the frame is the training frame."""
+    zone: dt.tzinfo = dt.UTC
+    threshold: float = 0.5
+
+
+def _reference(
+    model: Any, training: pd.DataFrame, contract: Contract, output: Output, baseline: Baseline
+) -> dict[str, Any]:
+    frame = training if baseline.frame is None else baseline.frame
+    names = [column.name for column in contract.columns]
+    wanted = [*names, *(c for c in (baseline.timestamp, baseline.outcome, baseline.score) if c is not None)]
+    if missing := [name for name in wanted if name not in frame.columns]:
+        message = f"the reference frame lacks the columns {', '.join(missing)}."
+        raise UsageError(message)
+    frame = frame if len(frame) <= REFERENCE_ROWS else frame.sample(REFERENCE_ROWS, random_state=0)
+    if baseline.score is None:
+        scores = probabilities(model, frame[names], output)
+    else:
+        scores = _given_scores(frame[baseline.score], output)
+    days = None
+    if baseline.timestamp is not None:
+        days = Days(
+            frame[baseline.timestamp],
+            baseline.zone,
+            None if baseline.outcome is None else frame[baseline.outcome],
+            honest=baseline.score is not None or baseline.frame is not None,
+            threshold=baseline.threshold,
+        )
+    return reference_profile(frame[names], contract, scores, output, days)
+
+
+def _given_scores(series: pd.Series[Any], output: Output) -> np.ndarray[Any, Any]:
+    """Return scores from a column as the model's raw answers."""
+    values = series.to_numpy(dtype=float)
+    if output.kind == "multiclass":
+        message = "a column can hold one score a row, and this model has one per class."
+        raise UsageError(message, "give --reference, a frame the model was not fitted on")
+    if not np.isfinite(values).all() or (output.kind == "binary" and ((values < 0) | (values > 1)).any()):
+        message = f"column {series.name!r} holds values that are no score."
+        raise UsageError(message, "give the probability of the positive class, or the predicted value, in every row")
+    if output.kind == "regression":
+        return values[:, None]
+    return np.stack([1 - values if label != output.positive else values for label in output.classes], axis=1)
 
 
 def _input_names(model: Any, frame: pd.DataFrame) -> list[str]:
