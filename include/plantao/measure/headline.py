@@ -75,15 +75,18 @@ def _messages(told: list[Incident], level: Level) -> list[str]:
 
 
 def _value(data: ReportData) -> list[str]:
-    name, language = data.main_metric, data.language
-    week = week_of(data, name) if name else None
-    if name is None or week is None:
-        return []
-    mean, what = data.reference_mean(name), metric_name(name, language)
-    what, value = what[:1].upper() + what[1:], number(week.value, language)
+    """Say what the objective is worth now, and how good the model is: the business comes first."""
+    measured = {figure.name for figure in data.figures if not figure.segment}
+    objective = next((name for name in ("objective_per_row", "objective") if name in measured), None)
+    return [_now(data, name) for name in (objective, data.main_metric) if name and week_of(data, name)]
+
+
+def _now(data: ReportData, name: str) -> str:
+    language, week, mean = data.language, week_of(data, name), data.reference_mean(name)
+    value, what = number(week.value if week else None, language), data.title_of(name)
     if mean is None:
-        return [tell("value_only", language, what=what, value=value)]
-    return [tell("value_now", language, what=what, value=value, mean=number(mean, language))]
+        return tell("value_only", language, what=what, value=value)
+    return tell("value_now", language, what=what, value=value, mean=number(mean, language))
 
 
 def _for_whom(data: ReportData, told: list[Incident], level: Level) -> list[str]:

@@ -5,21 +5,20 @@ Pure.
 
 from __future__ import annotations
 
+from datetime import date
 from html import escape
 from typing import TYPE_CHECKING
 
 from plantao.measure.chart import style
-from plantao.measure.chart.words import day, percent
+from plantao.measure.chart.words import NONE, day, metric_name, number, percent
 from plantao.measure.headline import headline
 from plantao.measure.page_style import CSS
 from plantao.measure.page_tables import Html, columns, effect, figures, incidents, segments, table
 from plantao.measure.page_words import tell
 from plantao.measure.pictures import PICTURES, WIDE
+from plantao.measure.report_data import estimate_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-
     from plantao.measure.report_data import ReportData
 
 # Widths in pixels: of a picture over the whole page, of one beside another, and of one on a phone.
@@ -54,13 +53,21 @@ def _day(data: ReportData, when: date) -> str:
     return day(when, data.language, year=True)
 
 
-def _section(heading: str, *parts: str, note: str = "") -> str:
+def _written(data: ReportData, text: str | None) -> str:
+    """Return a day of the profile as people read it; one that cannot be read as it stands there."""
+    try:
+        return _day(data, date.fromisoformat(text or ""))
+    except ValueError:
+        return text or NONE
+
+
+def _section(heading: str, *parts: str, note: str = "", kind: str = "text") -> str:
     """Return a section, or nothing when it has nothing to show."""
     if not any(parts):
         return ""
     said = f'<p class="note">{escape(note)}</p>' if note else ""
     top = f"<h2>{escape(heading)}</h2>" if heading else ""
-    return f"<section>{top}{said}{''.join(parts)}</section>"
+    return f'<section class="{kind}">{top}{said}{"".join(parts)}</section>'
 
 
 def _figure(data: ReportData, name: str) -> str:
@@ -80,11 +87,25 @@ def _state(data: ReportData) -> str:
 
 
 def _happened(data: ReportData) -> str:
-    return _section("", _figure(data, "over_time"))
+    return _section("", _figure(data, "over_time"), kind="picture")
 
 
 def _figures(data: ReportData) -> str:
-    return _section(tell("figures", data.language), figures(data), note=tell("figures_note", data.language))
+    note = " ".join([tell("figures_note", data.language), *_estimates(data)])
+    return _section(tell("figures", data.language), figures(data), note=note)
+
+
+def _estimates(data: ReportData) -> list[str]:
+    """Say how wrong the estimates were that can be held against what came true."""
+    language, found = data.language, []
+    for name in sorted({one.name for one in data.figures if one.name.startswith("estimated_") and not one.segment}):
+        plain = name.removeprefix("estimated_")
+        error = estimate_error(data, plain)
+        if error is not None:
+            bias, size = number(abs(error[0]), language), number(error[1], language)
+            key = "estimates_high" if error[0] > 0 else "estimates_low"
+            found.append(tell(key, language, what=metric_name(plain, language), bias=bias, error=size))
+    return found
 
 
 def _incidents(data: ReportData) -> str:
@@ -103,7 +124,7 @@ def _segments(data: ReportData) -> str:
     if not data.segments:
         return ""
     found, few = segments(data)
-    note = tell("segments_few", data.language, count=few) if few else ""
+    note = tell("segments_few", data.language, names=", ".join(few)) if few else ""
     picture = _figure(data, "segments")
     beside = f'<div class="grid plain"><div>{picture}</div><div>{found}</div></div>' if found else picture
     return _section(tell("segments", data.language), beside, note=note)
@@ -117,13 +138,13 @@ def _effect(data: ReportData) -> str:
 
 def _inputs(data: ReportData) -> str:
     heading = tell("columns", data.language)
-    return _section("", _figure(data, "inputs")) + _section(
+    return _section("", _figure(data, "inputs"), kind="picture") + _section(
         heading, columns(data), note=tell("columns_note", data.language)
     )
 
 
 def _data(data: ReportData) -> str:
-    drawn = [_section("", _figure(data, name)) for name in ("scores", "calibration", "volume")]
+    drawn = [_section("", _figure(data, name), kind="picture") for name in ("scores", "calibration", "volume")]
     drawn.append(_versions(data))
     return f'<div class="grid">{"".join(drawn)}</div>'
 
@@ -137,13 +158,16 @@ def _versions(data: ReportData) -> str:
 def _footer(data: ReportData) -> str:
     language = data.language
     days = data.reference.get("days") or {}
-    said: Sequence[str] = [
-        tell("about_reference", language, days=days.get("count", 0), first=days.get("from", "?"),
-             last=days.get("until", "?"), number=data.reference_version or 1, model=data.model, version=data.version)
-        if days else tell("about_no_reference", language),
+    about = tell("about_no_reference", language)
+    if days:
+        ends = {"first": _written(data, days.get("from")), "last": _written(data, days.get("until"))}
+        whose = {"number": data.reference_version or 1, "model": data.model, "version": data.version}
+        about = tell("about_reference", language, days=days.get("count", 0), **ends, **whose)
+    said = [
+        about,
         tell("about_days", language, zone=str(data.now.tzinfo)),
         *(tell(f"about_{what}", language) for what in ("detectable", "interval", "estimate", "drift")),
-    ]  # fmt: skip
+    ]
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     made = tell("made", language, moment=f"{_day(data, data.now.date())}, {data.now:%H:%M}")
     return Html(f"<footer><h2>{escape(tell('meaning', language))}</h2><ul>{lines}</ul><p>{escape(made)}</p></footer>")

@@ -39,12 +39,12 @@ header p{{margin:0;color:var(--muted)}}
 h1{{font-size:24px;line-height:1.25;margin:0 0 4px}} h2{{font-size:18px;margin:0 0 8px}}
 h3{{font-size:15px;margin:12px 0 4px}}
 section{{background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:16px 18px;margin-top:16px}}
-section>p.note{{color:var(--muted);font-size:13px;margin:0 0 10px;max-width:90ch}}
+section>p.note{{color:var(--muted);font-size:13px;margin:0 0 10px;max-width:115ch}}
 .state{{border-left:8px solid var(--none)}} .state h2{{font-size:22px;margin:0 0 4px}}
-.state p{{margin:0;max-width:90ch}}
+.state p{{margin:0;max-width:115ch}}
 .state.fine{{border-color:#009e73}} .state.watch{{border-color:{style.ORANGE}}}
 .state.degraded,.state.broken{{border-color:{style.VERMILION}}}
-figure{{margin:0}} figure svg{{display:block;height:auto;max-width:100%}}
+section.picture{{padding:8px 8px 6px}} figure{{margin:0}} figure svg{{display:block;height:auto;max-width:100%}}
 .narrow{{display:none}} .narrow svg{{width:100%;max-width:460px}}
 .grid{{display:grid;grid-template-columns:1fr 1fr;gap:16px;margin-top:16px}} .grid section{{margin:0;min-width:0}}
 table{{border-collapse:collapse;width:100%;font-size:14px}}
@@ -52,7 +52,8 @@ th,td{{text-align:right;padding:6px 8px;border-bottom:1px solid var(--line);vert
 font-variant-numeric:tabular-nums}}
 thead th{{color:var(--muted);font-weight:600;font-size:12.5px;vertical-align:bottom}}
 th:first-child{{text-align:left}} tbody th{{font-weight:600}} tbody tr:last-child>*{{border-bottom:0}}
-td small{{display:block;color:var(--muted);font-size:12px}} .beyond{{color:var(--bad)}}
+td{{white-space:nowrap}} td small{{display:block;white-space:normal;color:var(--muted);font-size:12px}}
+.beyond{{color:var(--bad)}}
 .badge{{display:inline-block;border-radius:999px;padding:0 9px;font-size:12.5px;font-weight:600;color:var(--none);
 background:var(--noneb);white-space:nowrap}}
 .badge.ok,.badge.improved,.badge.fine{{color:var(--fine);background:var(--fineb)}}
@@ -64,12 +65,14 @@ footer{{color:var(--muted);font-size:13px;margin-top:20px}} footer ul{{padding-l
 footer h2{{font-size:15px;color:var(--ink)}}
 @media(max-width:760px){{
 .wide{{display:none}} .narrow{{display:block}} .grid{{grid-template-columns:1fr}}
-main{{padding:14px 10px 30px}} section{{padding:12px 12px}} h1{{font-size:21px}}
+main{{padding:14px 10px 30px}} section{{padding:12px 12px}} section.picture{{padding:6px 2px}} h1{{font-size:21px}}
 thead{{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
 table,tbody,tr,td,tbody th{{display:block;width:100%}}
 tr{{border-bottom:1px solid var(--line);padding:6px 0}} tbody tr:last-child{{border-bottom:0}}
-tbody th,td{{border:0;padding:2px 0}}
-td{{display:flex;justify-content:space-between;gap:14px;text-align:right}}
+tbody th,td{{border:0;padding:1px 0;
+white-space:normal;line-height:1.4}}
+td.nothing{{display:none}}
+td:not(.nothing){{display:flex;justify-content:space-between;gap:14px;text-align:right}}
 td::before{{content:attr(data-label);color:var(--muted);text-align:left;flex:0 0 auto;max-width:55%}}
 }}
 @media(prefers-color-scheme:dark){{

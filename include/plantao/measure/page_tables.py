@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from plantao.measure.chart.words import NONE, incident_word, metric_name, number, percent
+from plantao.measure.chart.words import NONE, incident_word, number, percent
 from plantao.measure.chart.words import day as day_words
 from plantao.measure.page_words import tell
 from plantao.measure.point import last_judged, mean_of
@@ -18,6 +18,7 @@ from plantao.measure.report_data import (
     is_of_effect,
     kpis,
     segment_means,
+    status_of,
     statuses,
     week_of,
     worst_first,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 SHARES: Final = frozenset({"rejected_share", "label_coverage", "null_share", "unseen_share"})
 WORST = 3
-NO_STATUS = ("", "")
+# A cell that says nothing is left out where each row is a card.
+NOTHING = ' class="nothing"'
 
 
 class Html(str):
@@ -54,7 +56,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     lines = []
     for first, *others in rows:
         cells = "".join(
-            f'<td data-label="{escape(name)}">{cell(value)}</td>'
+            f'<td data-label="{escape(name)}"{NOTHING if value == NONE else ""}>{cell(value)}</td>'
             for name, value in zip(columns[1:], others, strict=True)
         )
         lines.append(f'<tr><th scope="row">{cell(first)}</th>{cells}</tr>')
@@ -69,8 +71,9 @@ def badge(status: str, text: str) -> Html:
 def _interval(mean: Mean | None, language: Language, *, share: bool = False) -> str:
     if mean is None or mean.lower is None or mean.upper is None:
         return NONE
-    shown = percent if share else number
-    return f"{shown(mean.lower, language)} … {shown(mean.upper, language)}"
+    if share:
+        return f"{percent(max(0.0, mean.lower), language)} … {percent(min(1.0, mean.upper), language)}"
+    return f"{number(mean.lower, language)} … {number(mean.upper, language)}"
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -90,9 +93,7 @@ def _figure(data: ReportData, name: str, column: str) -> list[str]:
     known = [(p.maturity, p.n) for p in last_judged(points) if p.maturity is not None]
     rows = sum(n for _, n in known)
     maturity = sum(part * n for part, n in known) / rows if rows else None
-    title = metric_name(name, language)
-    if name in {"objective", "objective_per_row"} and data.objective:
-        title = f"{data.objective.replace('_', ' ')} ({title})"
+    title = data.title_of(name)
     return [
         f"{title}, {column}" if column else title,
         Html(f"<b>{escape(shown(week.value, language))}</b>") if week else NONE,
@@ -106,10 +107,8 @@ def _figure(data: ReportData, name: str, column: str) -> list[str]:
 
 
 def _status(points: Sequence[Point], language: Language) -> Html:
-    """Return the status of the newest day, and how many days have another than ok."""
-    if not points:
-        return Html(NONE)
-    newest = points[-1].status
+    """Return the status of the newest day with outcomes, and how many days have another than ok."""
+    newest = status_of(points)
     others = {status: count for status, count in statuses(points).items() if status != "ok"}
     said = [
         tell("one_not_judged" if count == 1 else "days_not_judged", language, count=count, status=tell(name, language))
@@ -122,11 +121,11 @@ def _status(points: Sequence[Point], language: Language) -> Html:
 # --- segments --------------------------------------------------------------------------------------------------------
 
 
-def segments(data: ReportData) -> tuple[Html, int]:
-    """Return the worst three segments and all rows, and how many segments could not be judged."""
+def segments(data: ReportData) -> tuple[Html, list[str]]:
+    """Return the worst three segments and all rows, and the names of those that could not be judged."""
     name, language = data.main_metric, data.language
     if name is None:
-        return Html(""), 0
+        return Html(""), []
     means = segment_means(data, name)
     shown = [*worst_first(data, name)[:WORST], *([""] if "" in means else [])]
     rows = []
@@ -145,7 +144,7 @@ def segments(data: ReportData) -> tuple[Html, int]:
             ]
         )
     names = [tell(key, language) for key in ("segment", "last_28", "interval", "labels", "before", "change")]
-    few = sum(1 for segment, (now, _, _) in means.items() if segment and now is None)
+    few = sorted(segment for segment, (now, _, _) in means.items() if segment and now is None)
     return (table(names, rows) if len(rows) > 1 or few else Html("")), few
 
 
@@ -153,23 +152,31 @@ def segments(data: ReportData) -> tuple[Html, int]:
 
 
 def effect(data: ReportData) -> Html:
-    """Return the metrics of the control group, of the others and of both; and the difference that the system makes."""
+    """Return the metrics of the control group, of the others and of both; and the difference that the system makes.
+
+    The metric `effect` is treated minus control of what its column names: the outcome, a class, or the objective.
+    """
     language = data.language
-    found = {figure.name for figure in data.figures if not figure.segment and is_of_effect(figure.name)}
-    arms = ("control", "treated", "weighted", "effect")
-    plain = sorted({name.removesuffix(f"_{arm}") for name in found for arm in arms if name.endswith(f"_{arm}")})
-    rows = [[metric_name(name, language), *(_arm(data, f"{name}_{arm}", found) for arm in arms)] for name in plain]
-    if "effect" in found:
-        name = "objective_per_row" if "objective_per_row" not in plain else "effect"
-        rows.insert(0, [metric_name(name, language), NONE, NONE, NONE, _arm(data, "effect", found)])
-    keys = ("metric", "control", "treated", "weighted", "difference")
-    return table([tell(key, language) for key in keys], rows)
+    found = {(one.name, one.column) for one in data.figures if not one.segment and is_of_effect(one.name)}
+    arms = ("control", "treated", "weighted")
+    plain = {(name.removesuffix(f"_{arm}"), of) for name, of in found for arm in arms if name.endswith(f"_{arm}")}
+    between = {of for name, of in found if name == "effect"}
+
+    def rank(key: tuple[str, str]) -> tuple[bool, bool, tuple[str, str]]:
+        # What the system is for comes first, then what else it changes, then how good the model is for whom.
+        return key[0] != "objective_per_row", key[0] not in between, key
+
+    rows = []
+    for name, of in sorted(plain | {(of, "") for of in between}, key=rank):
+        title = tell("outcome", language) if name == "outcome" else data.title_of(name or "effect")
+        difference = _arm(data, "effect", name) if name in between and not of else NONE
+        cells = [_arm(data, f"{name}_{arm}", of) if (f"{name}_{arm}", of) in found else NONE for arm in arms]
+        rows.append([f"{title}, {of}" if of else title, *cells, difference])
+    return table([tell(key, language) for key in ("metric", *arms, "difference")], rows)
 
 
-def _arm(data: ReportData, name: str, found: set[str]) -> str:
-    if name not in found:
-        return NONE
-    points = data.points(name)
+def _arm(data: ReportData, name: str, column: str) -> str:
+    points = data.points(name, column)
     mean = mean_of(last_judged(points, RECENT))
     if mean is None:
         return _status(points, data.language)

@@ -56,23 +56,30 @@ TEXTS: dict[str, tuple[str, str]] = {
     "figures": ("Figures", "Números"),
     "figures_note": (
         (
-            "Value: mean of the last 7 judged days, with its 95 % interval. Status: the newest day, and how many "
-            "days of the period were not judged."
+            "Value: mean of the last 7 judged days, with its 95 % interval. Status: that of the newest day whose "
+            "outcomes have arrived, and below it how many days of the period could not be judged."
         ),
         (
-            "Valor: média dos últimos 7 dias avaliados, com intervalo de 95 %. Situação: o dia mais novo, e "
-            "quantos dias do período ficaram sem avaliação."
+            "Valor: média dos últimos 7 dias avaliados, com intervalo de 95 %. Situação: a do dia mais novo "
+            "cujos desfechos chegaram e, abaixo, quantos dias do período não puderam ser avaliados."
         ),
     ),
-    "happened": ("What happened", "O que aconteceu"),
+    "estimates_high": (
+        "Past estimates of {what}: {bias} too high on average, off by {error} either way (last 28 days with both).",
+        "Estimativas passadas de {what}: {bias} a mais em média, erro de {error} para um lado ou outro (28 dias).",
+    ),
+    "estimates_low": (
+        "Past estimates of {what}: {bias} too low on average, off by {error} either way (last 28 days with both).",
+        "Estimativas passadas de {what}: {bias} a menos em média, erro de {error} para um lado ou outro (28 dias).",
+    ),
     "incidents": ("Incidents", "Incidentes"),
     "no_incidents": ("None in this period.", "Nenhum neste período."),
     "open_now": ("Open", "Abertos"),
     "closed_now": ("Closed", "Encerrados"),
     "segments": ("For whom", "Para quem"),
     "segments_few": (
-        "{count} more segments have fewer than 100 outcomes in 28 days and are not judged.",
-        "Outros {count} segmentos têm menos de 100 desfechos em 28 dias e não são avaliados.",
+        "Not judged, with fewer than 100 outcomes in 28 days: {names}.",
+        "Sem avaliação, com menos de 100 desfechos em 28 dias: {names}.",
     ),
     "effect": ("The system's own effect", "O efeito do próprio sistema"),
     "effect_note": (
@@ -97,7 +104,6 @@ TEXTS: dict[str, tuple[str, str]] = {
             "da referência alcançam. Coluna mais importante primeiro."
         ),
     ),
-    "data": ("Data", "Dados"),
     "versions": ("Versions", "Versões"),
     "meaning": ("What the figures mean", "O que os números significam"),
     # --- cells ---
@@ -118,6 +124,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "treated": ("treated", "tratados"),
     "weighted": ("weighted", "ponderado"),
     "difference": ("treated \N{MINUS SIGN} control", "tratados \N{MINUS SIGN} controle"),
+    "outcome": ("Outcome", "Desfecho"),
     "column": ("column", "coluna"),
     "missing_now": ("missing", "ausentes"),
     "missing_then": ("missing in reference", "ausentes na referência"),

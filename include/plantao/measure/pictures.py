@@ -9,15 +9,14 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final
 
 from plantao.measure.chart import heat_map, over_time, scores, segments, volume
-from plantao.measure.chart.words import metric_name
 from plantao.measure.report_data import (
     SUMS_OF_A_DAY,
-    added,
     columns_by_importance,
     merged_bins,
     segment_means,
     worst_first,
 )
+from plantao.measure.sketch import added
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from plantao.measure.chart.style import Picture
     from plantao.measure.report_data import ReportData
 
-Draw = "Callable[[ReportData, int], Picture | None]"
 WORST = 3
 SCORE_BINS, DRAWN_BINS, GROUPS = 200, 40, 10
 FEWEST_IN_A_GROUP = 20
@@ -47,10 +45,6 @@ def what_happened(data: ReportData, width: int) -> Picture:
 
 
 def _track(data: ReportData, name: str) -> over_time.Track:
-    label = f"{data.objective.replace('_', ' ')}" if name.startswith("objective") else ""
-    if label:
-        unit = metric_name(name, data.language).rpartition(", ")[2]
-        label = f"{label} {unit}"
     return over_time.Track(
         name,
         data.points(name),
@@ -58,7 +52,7 @@ def _track(data: ReportData, name: str) -> over_time.Track:
         data.reference_mean(name),
         data.detectable(name),
         each_day_alike=name in SUMS_OF_A_DAY,
-        label=label,
+        label=data.title_of(name),
     )
 
 
@@ -119,10 +113,10 @@ def calibration(data: ReportData, width: int) -> Picture | None:
         if pooled:
             bins += [(int(place), *cells, None) for place, cells in value.items()]
         else:
-            none, some, below, above = added({"all": cells} for cells in value.values())["all"]
+            none, some, below, above = added([{"all": cells} for cells in value.values()])["all"]
             bins.append((int(name), none, some, below + above))
     known = data.reference.get("calibration") or {}
-    profile = added(known.values()) if known else {}
+    profile = added(list(known.values())) if known else {}
     was = [
         (place, n - some, some, None)
         for place, (n, some) in enumerate(zip(profile.get("n", ()), profile.get("positives", ()), strict=False))

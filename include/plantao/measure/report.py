@@ -13,14 +13,15 @@ from sqlalchemy import text
 from plantao import ledger
 from plantao.measure.point import Point
 from plantao.measure.report_data import (
+    GRAVITY,
     RECENT,
     Figure,
     Incident,
     ReportData,
     Run,
     Version,
-    added,
 )
+from plantao.measure.sketch import added
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +116,7 @@ def _incidents(connection: Connection, bounds: Mapping[str, Any]) -> list[Incide
         " where job = :job and since <= :last and (closed_at is null or closed_at >= :start)"
         " order by state = 'closed', since desc, incident_id desc"
     )
-    return [
+    found = [
         Incident(
             row["lane"],
             row["word"],
@@ -128,6 +129,7 @@ def _incidents(connection: Connection, bounds: Mapping[str, Any]) -> list[Incide
         )
         for row in _all(connection, query, bounds)
     ]
+    return sorted(found, key=lambda one: (not one.is_open, GRAVITY.get(one.word, len(GRAVITY))))
 
 
 def _versions(connection: Connection, job: Job) -> list[Version]:
@@ -188,4 +190,7 @@ def _recent(
     connection: Connection, query: str, bounds: Mapping[str, Any], of: Mapping[str, int | None]
 ) -> dict[str, Any]:
     rows = _all(connection, query, {**bounds, **of, "days": RECENT})
-    return added(row["state"] for row in rows)
+    states = [dict(row["state"]) for row in rows]
+    # A name is no number: it does not add up.
+    kinds = {state.pop("kind") for state in states if "kind" in state}
+    return {**added(states), **({"kind": kinds.pop()} if kinds else {})}

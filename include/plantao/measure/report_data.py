@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from plantao.measure.chart.words import metric_name
 from plantao.measure.point import Mean, Point, last_judged, mean_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration", "mae", "rmse"})
 MAIN = ("roc_auc", "log_loss", "mae", "rmse", "accuracy", "brier", "f1", "average_precision", "precision", "recall")
 # A sum over a day is not to be weighted by the rows of the day.
 SUMS_OF_A_DAY = frozenset({"objective", "rows", "late_rows"})
+# Of words for incidents, the gravest first.
+GRAVITY = {"broken": 0, "degraded": 1, "missing": 2, "watch": 3, "drifting": 4, "improved": 5}
 RECENT = 28
 SEGMENT_LABELS = 100
 """Labels that a segment needs over its days before it is listed among the worst."""
@@ -137,6 +139,13 @@ class ReportData:
         ]
         return max(known, key=lambda figure: figure.point.day).detectable if known else None
 
+    def title_of(self, name: str) -> str:
+        """Return a metric as people call it, with a capital; the objective by the name that the job gives it."""
+        title = metric_name(name, self.language)
+        if name.startswith("objective") and self.objective:
+            title = f"{self.objective.replace('_', ' ')} {title.rpartition(', ')[2]}"
+        return title[:1].upper() + title[1:]
+
     def reference_mean(self, name: str) -> float | None:
         """Return the mean of a metric over the days of the reference."""
         days = self.reference.get("days") or {}
@@ -178,6 +187,27 @@ def statuses(points: Iterable[Point]) -> dict[str, int]:
     for point in points:
         counts[point.status] += 1
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def status_of(points: Sequence[Point]) -> str:
+    """Return the status of the newest day whose outcomes have arrived, for the newest days of all never have theirs.
+
+    When none has, that of the newest day; `no_rows` without any.
+    """
+    mature = [point for point in points if point.status not in {"provisional", "no_labels"}]
+    return (mature or list(points))[-1].status if points else "no_rows"
+
+
+def estimate_error(data: ReportData, name: str) -> tuple[float, float] | None:
+    """Return by how much the estimates of a metric were too high, on average and without the sign.
+
+    Over the last 28 days with both, estimated and real; None without such days.
+    """
+    real = {point.day: point.value for point in last_judged(data.points(name), RECENT)}
+    estimated = {point.day: point.value for point in data.points(f"estimated_{name}") if point.is_judged}
+    pairs = [(estimated.get(day), value) for day, value in real.items()]
+    errors = [before - after for before, after in pairs if before is not None and after is not None]
+    return (sum(errors) / len(errors), sum(map(abs, errors)) / len(errors)) if errors else None
 
 
 # --- segments --------------------------------------------------------------------------------------------------------
@@ -229,31 +259,7 @@ def columns_by_importance(data: ReportData) -> list[str]:
 # --- sums of days ----------------------------------------------------------------------------------------------------
 
 
-def added(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the sum of states: numbers add, lists element by element, objects name by name, a text is the last one."""
-    total: dict[str, Any] = {}
-    for state in states:
-        for name, value in state.items():
-            total[name] = _plus(total[name], value) if name in total else value
-    return total
-
-
-def _plus(one: Any, other: Any) -> Any:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return added([one, other])
-    if isinstance(one, list) and isinstance(other, list):
-        return [_plus(a, b) for a, b in zip(one, other, strict=True)] if len(one) == len(other) else other
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one + other
-    return other
-
-
 def merged_bins(counts: Sequence[float], into: int) -> list[float]:
     """Return neighbouring bins added together, so that `into` are left; the number of bins must be a multiple."""
     size = len(counts) // into
     return [sum(counts[place * size : (place + 1) * size]) for place in range(into)]
-
-
-def middles(edges: Sequence[float]) -> list[float]:
-    """Return the middle of each bin."""
-    return [(low + high) / 2 for low, high in pairwise(edges)]

@@ -105,7 +105,10 @@ def chart(
 
 # Pixels that the axis of values takes, and what is left free around the picture.
 AXIS, MARGIN = 46, 28
+STILL_ARRIVING = frozenset({"provisional", "no_labels"})
 SHADED = frozenset({"break", "degraded", "missing"})
+# Of incidents that begin on the same day the gravest is named.
+GRAVITY = {"broken": 0, "degraded": 1, "missing": 2, "watch": 3}
 
 
 def _panel(track: Track, events: Events, canvas: _Canvas) -> Any:
@@ -171,7 +174,7 @@ def _behind(track: Track, x: alt.X, spans: Sequence[Span], days: Sequence[date])
     pale = [
         {"day": style.moment(point.day), "until": style.moment(point.day + timedelta(days=1))}
         for point in track.points
-        if point.status == "provisional"
+        if point.status in STILL_ARRIVING
     ]
     layers = [
         alt.Chart(style.table(rows)).mark_rect(color=colour, clip=True).encode(x=x, x2="until:T")
@@ -232,7 +235,7 @@ def _versions(changes: Sequence[Change], x: alt.X, days: Sequence[date]) -> list
     if not rows:
         return []
     base = alt.Chart(style.table(rows)).encode(x=x)
-    text = base.mark_text(align="center", baseline="bottom", dy=-3, color=style.INK, fontSize=11, fontWeight="bold")
+    text = base.mark_text(align="left", baseline="top", dx=4, dy=2, color=style.INK, fontSize=11, fontWeight="bold")
     return [
         base.mark_rule(color=style.INK, strokeWidth=1.2),
         text.encode(text="text:N", y=alt.value(0)),
@@ -244,7 +247,7 @@ def _names(spans: Sequence[Span], x: alt.X, canvas: _Canvas) -> list[Any]:
     rows: list[dict[str, object]] = []
     days = canvas.days
     free = days[0] + timedelta(days=len(days) // 8)
-    for span in sorted(spans, key=lambda span: span.first):
+    for span in sorted(spans, key=lambda span: (span.first, GRAVITY.get(span.word, len(GRAVITY)))):
         if span.lane not in SHADED:
             continue
         end = min(span.last or days[-1], days[-1]) + timedelta(days=1)
@@ -271,7 +274,7 @@ def _entries(tracks: Sequence[Track], spans: Sequence[Span], language: Language)
         entries.append(("estimate", style.PURPLE))
     if any(track.mean is not None and track.detectable for track in tracks):
         entries.append(("band", style.BAND))
-    if any(point.status == "provisional" for track in tracks for point in track.points):
+    if any(point.status in STILL_ARRIVING for track in tracks for point in track.points):
         entries.append(("provisional_dots", style.GRID))
     if any(span.lane in SHADED for span in spans):
         entries.append(("incident", style.ALERT))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EVEN = 1e-6
 MOST_CLASSES = 4
+# Pixels beside the plot of a class: the axis and the margins.
+CLASS_ROOM = 54
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def distribution(parts: Sequence[Distribution], *, width: int = 540, language: L
         return style.empty(say("scores_plain", language), width, language)
     if len(known) == 1:
         return style.finished(_one(known[0], width, 250, language, key=True), language)
-    panels = [_one(part, width - 66, 80, language, key=part is known[-1]) for part in known]
+    panels = [_one(part, width - CLASS_ROOM, 80, language, key=part is known[-1]) for part in known]
     return style.finished(alt.vconcat(*panels, spacing=12).resolve_legend(color="shared"), language, fit=False)
 
 

@@ -170,7 +170,7 @@ def number(value: float | None, language: Language, digits: int = 3) -> str:
         shown = f"{value:,.0f}"
     else:
         places = digits if size == 0 else max(0, digits - 1 - math.floor(math.log10(size)))
-        shown = f"{value:.{min(places, 3 if size >= 0.01 else 5)}f}"
+        shown = f"{value:.{min(places, 3 if size >= 0.01 else 4)}f}"
     shown = shown.replace("-", "\N{MINUS SIGN}")  # the hyphen is a shorter stroke
     return shown.translate(str.maketrans(",.", ".,")) if language == "pt" else shown
 
