@@ -52,7 +52,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     """Return a table whose first column names the row; on a phone each row becomes a small card."""
     if not rows:
         return Html("")
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns) if any(columns) else ""
     lines = []
     for first, *others in rows:
         cells = "".join(
@@ -60,7 +60,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
             for name, value in zip(columns[1:], others, strict=True)
         )
         lines.append(f'<tr><th scope="row">{cell(first)}</th>{cells}</tr>')
-    return Html(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+    top = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return Html(f"<table>{top}<tbody>{''.join(lines)}</tbody></table>")
 
 
 def badge(status: str, text: str) -> Html:
