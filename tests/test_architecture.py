@@ -24,6 +24,7 @@ SLACK = "alert/slack.py"
 READS_AND_WRITES = {
     *(
         "__main__.py",
+        "account.py",
         "attempt.py",
         "challengers.py",
         "closing.py",
@@ -48,11 +49,24 @@ READS_AND_WRITES = {
     *("checks/connection.py", "checks/environment.py", "checks/machine.py", "checks/of_job.py", "checks/page.py"),
     *("checks/rights.py", "checks/sample.py"),
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
-    *("alert/outbox.py", "score/gate.py"),
+    *("alert/incidents.py", "alert/outbox.py", "score/gate.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
-    *("load/write.py", "measure/history.py", "measure/report.py", "measure/state.py", "measure/recount.py"),
-    "alert/slack.py",
+    *(
+        "load/write.py",
+        "measure/history.py",
+        "measure/state.py",
+        "measure/recount.py",
+        "measure/run_checks.py",
+        "measure/data_quality.py",
+        "measure/drifting.py",
+        "measure/measuring.py",
+        "measure/performance.py",
+        "measure/records.py",
+        "measure/report.py",
+        "alert/slack.py",
+    ),
+    *("measure/objective_sql.py", "measure/outcome_copy.py", "measure/outcomes.py"),
 }
 
 

@@ -10,12 +10,11 @@ transaction that also closes the attempt in the ledger; until then nothing does.
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from plantao import database, ledger, log
+from plantao import database, ledger
+from plantao.account import account
 from plantao.challengers import Challengers
 from plantao.errors import SourceChanged, SourceRefused, TargetRefused
 from plantao.extract import query, read
@@ -23,16 +22,15 @@ from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
-from plantao.measure import state
+from plantao.measure import run_checks, state
 from plantao.measure.sketch import Sketch
 from plantao.measure.state import Series
-from plantao.request import Report, Request
 from plantao.score.gate import bounded_threads
 from plantao.validate.share import refuse_too_many
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
     from sqlalchemy import Connection
@@ -43,7 +41,9 @@ if TYPE_CHECKING:
     from plantao.extract.spool import Spool
     from plantao.ledger import Role
     from plantao.load.table import PredictionTable
+    from plantao.measure.sketch import Key, State
     from plantao.place import Place
+    from plantao.request import Report, Request
     from plantao.score.batch import BatchScorer, RejectedRow
     from plantao.score.gate import Verified
     from plantao.score.manifest import Manifest, Output
@@ -95,7 +95,7 @@ class Attempt:
             self.beside.abandon(error)
             raise
         self.beside.publish(self.moment)
-        return self._report(version.manifest, counts, sketch)
+        return account(self, version.manifest, counts, sketch)
 
     def _walk(self, version: Verified) -> tuple[ledger.Counts, Sketch]:
         """Open the source, score what is owed, and publish it."""
@@ -112,7 +112,7 @@ class Attempt:
 
     def _new_sketch(self, source: Source, manifest: Manifest) -> Sketch:
         """Return what the scored rows are folded into, in the cells of the reference in force."""
-        reference = state.reference_of(self.connection, self.job, manifest)
+        reference = state.reference_of(self.connection, self.job, manifest.version)
         self.series = Series(self.job, self.role, manifest.version, reference.version)
         segments = state.known_segments(self.connection, self.job, source.segments)
         return Sketch(manifest.contract, manifest.output, reference.profile, self.job.zone, segments)
@@ -256,8 +256,7 @@ class Attempt:
                     write.write_rejects(connection, self.job.name, self.run_id, lines)
                     write.resolve_rejects(connection, opened.table, self.job.name, self.run_id)
             with self.watch.step("measure"):
-                dropped = self.load.dropped
-                state.add_run(connection, self.series, sketch.states(), self.request, counts=counts, dropped=dropped)
+                self._measure(sketch.states(), counts, self.load.dropped)
             ledger.succeed(
                 connection,
                 self.run_id,
@@ -268,6 +267,11 @@ class Attempt:
             )
             connection.commit()
         return counts
+
+    def _measure(self, states: Mapping[Key, tuple[int, State]], counts: ledger.Counts, dropped: int) -> None:
+        """Look whether the rows are what the model was made for, and add them to their days."""
+        add = state.add_run if self.role == "challenger" else run_checks.add_checked
+        add(self.connection, self.series, states, self.request, counts=counts, dropped=dropped)
 
     def _loaded(self, opened: Opened) -> ledger.Counts:
         """Return where the rows went once the last of them is loaded, the transaction still open."""
@@ -283,50 +287,3 @@ class Attempt:
             late=min(self.late, load.scored + len(self.rejected)),
             rescored=load.rescored,
         )
-
-    def _report(self, manifest: Manifest, counts: ledger.Counts, sketch: Sketch) -> Report:
-        status = "dry run" if self.run_id is None else "empty" if counts.read == 0 else "succeeded"
-        report = Report(
-            job=self.job.name,
-            run_id=self.run_id,
-            status=status,
-            window=self.request.window,
-            model=manifest.model,
-            model_version=manifest.version,
-            counts=counts,
-            mean_score=sketch.mean_score,
-            reject_reasons=dict(Counter(reject.reason for reject in self.rejected)),
-            seconds={step: round(value, 3) for step, value in self.watch.seconds.items()},
-            role=self.role,
-            note=self.note,
-        )
-        flow = {
-            "extract": (counts.read, self.read),
-            "validate": (self.read, self.read - counts.rejected),
-            "score": (self.read - counts.rejected, sketch.rows),
-            "load": (sketch.rows, counts.scored),
-        }
-        total = sum(report.seconds.values())
-        for step, (rows_in, rows_out) in flow.items():
-            seconds = report.seconds.get(step, 0.0)
-            log.event(
-                f"{step} finished",
-                {
-                    "job": self.job.name,
-                    "run": self.run_id,
-                    "step": step,
-                    "window": self.request.window.shown(self.job.zone),
-                    "rows_in": rows_in,
-                    "rows_out": rows_out,
-                    "rejected": counts.rejected,
-                    "seconds": seconds,
-                    "share": round(seconds / total, 2) if total else None,
-                    "rows_per_second": round(rows_in / seconds) if seconds else None,
-                    "model": manifest.name,
-                    "outcome": status,
-                },
-            )
-        if counts.read < self.job.validation.at_least_rows:
-            fewer = {"job": self.job.name, "rows": counts.read, "at_least_rows": self.job.validation.at_least_rows}
-            log.event("fewer rows than expected", fewer, logging.WARNING)
-        return report

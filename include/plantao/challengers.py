@@ -137,7 +137,7 @@ class _Challenger:
         again = job.extract.on_change == "rescore"
         self.load = write.Load(self.connection, self.table, manifest.output, self.run_id, manifest.version, again)
         self.scorer = BatchScorer(self.job, manifest, self.version.model, extraction.predicted, extraction.duplicates)
-        reference = state.reference_of(self.connection, job, manifest)
+        reference = state.reference_of(self.connection, job, manifest.version)
         self.series = Series(job, "challenger", manifest.version, reference.version)
         segments = state.known_segments(self.connection, job, source.segments)
         self.sketch = Sketch(manifest.contract, manifest.output, reference.profile, job.zone, segments)

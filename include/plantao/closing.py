@@ -7,14 +7,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from plantao import database, ledger, log
-from plantao.errors import PlantaoError, Superseded, TargetRefused
+from plantao.alert.outbox import Alert
+from plantao.errors import ChecksFailed, PlantaoError, Superseded, TargetRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-    from plantao.alert.outbox import Alert
     from plantao.place import Place
     from plantao.request import Request
 
@@ -26,9 +26,16 @@ def recorded(request: Request, place: Place, connection: Connection, run_id: int
         with database.explained("", TargetRefused, "working on the ledger"):
             yield
     except BaseException as error:
-        if not record_failure(request, place, connection, run_id, error):
+        alert = blocked(request, run_id, error) if isinstance(error, ChecksFailed) else None
+        if not record_failure(request, place, connection, run_id, error, alert=alert):
             raise ledger.superseded(run_id) from error
         raise
+
+
+def blocked(request: Request, run_id: int, error: ChecksFailed) -> Alert:
+    """Return what somebody has to decide when a check that blocks has failed."""
+    job, window = request.job.name, request.window.shown(request.job.zone)
+    return Alert("blocked", f"{job} {window}", f"{job}, {window}: {error.what}", error.next_step, job, run_id)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@
     ├── ModelStoreUnavailable TRANSIENT: the bucket did not answer, or let nobody in
     ├── SourceChanged         the client's table is not what the job or the model expects
     ├── SourceRefused         the client's database answered no
+    │   └── OutcomeUnreadable  what really happened cannot be read; predictions go on
+    ├── ObjectiveFailed       the SQL of the business metric gave no number
     ├── ModelRefused          a version that is not exactly what was registered, here
     │   ├── ModelMissing
     │   ├── ModelTampered
@@ -16,6 +18,7 @@
     │   └── GoldenRowsDiffer
     ├── GateClosed            a version that may not become champion, with every reason
     ├── ModelFailed           the model raised on rows that passed the contract
+    ├── ChecksFailed          a check that the job blocks has failed; somebody decides
     ├── TooManyRejected       more rows set aside than the job allows
     ├── TargetRefused         the prediction table cannot take the rows
     ├── AlertRefused          the place where alerts go refused us
@@ -98,6 +101,14 @@ class SourceRefused(PlantaoError):
     """The source database refused the query. A right is missing or the query is wrong, and a retry cannot help."""
 
 
+class OutcomeUnreadable(SourceRefused):
+    """The outcomes (or actions) of a job cannot be read. Predictions go on, and what was tallied stays as it was."""
+
+
+class ObjectiveFailed(PlantaoError):
+    """The SQL of the business metric gave no number. The other metrics do not depend on it; mend it in the job file."""
+
+
 class ModelRefused(PlantaoError):
     """The model version may not run here. No row was read, and predictions stay as they were."""
 
@@ -132,6 +143,10 @@ class ModelFailed(PlantaoError):
 
 class TooManyRejected(PlantaoError):
     """More rows had to be set aside than `at_most_rejected` allows. Nothing became visible; look at the reasons."""
+
+
+class ChecksFailed(PlantaoError):
+    """A check that the job blocks has failed, so nothing became visible. Look at the rows, then accept them or not."""
 
 
 class TargetRefused(PlantaoError):

@@ -21,7 +21,7 @@ from plantao.job_types import parse_table_name
 from plantao.load import table as tables
 from plantao.load import write
 from plantao.log import Stopwatch
-from plantao.measure import state
+from plantao.measure import run_checks, state
 from plantao.measure.sketch import added
 from plantao.measure.state import Series
 from plantao.request import Report, Request
@@ -117,7 +117,8 @@ class _Publishing:
         for reference in sorted({part["states"]["reference"] for part in parts}):
             lines = [part["states"]["lines"] for part in parts if part["states"]["reference"] == reference]
             series = Series(request.job, "champion", self.attempt["model_version"], reference)
-            state.add_run(self.connection, series, state.merged(lines), request, counts=counts, dropped=dropped)
+            states = state.merged(lines)
+            run_checks.add_checked(self.connection, series, states, request, counts=counts, dropped=dropped)
 
     def _move(self, table: PredictionTable, part: Mapping[str, Any]) -> tuple[int, int]:
         """Move one part's rows, and return how many were new and how many earlier predictions they replaced."""

@@ -22,6 +22,8 @@ class Request:
     model_version: int | None = None
     rescore: bool = False
     dry_run: bool = False
+    accept_checks: bool = False
+    """Whether somebody has decided that rows may become visible although a check that blocks has failed."""
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def test_the_headline_says_degraded_since_when_and_for_whom(world):
     assert told.level == "degraded"
     assert told.title == "Degraded since 13 Nov 2013"
     text = " ".join(told.sentences)
-    assert "Worst for carrier=EV." in text
-    assert text.startswith("Minutes saved per row is 0.5")
+    assert "Worst for carrier=EV, origin=LGA." in text
+    assert text.startswith("Minutes saved per row is 0.6")
     assert "ROC AUC is 0.6" in text
     assert "3 incidents are open." in text
 

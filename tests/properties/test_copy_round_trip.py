@@ -123,3 +123,15 @@ def test_a_slice_of_an_arrow_array_is_only_the_slice(table):
         cursor.copy_expert("copy kinds (t, u) from stdin (format binary)", copy_format.encode(columns))
         cursor.execute("select t, u::text from kinds order by u")
         assert cursor.fetchall() == [("one", str(uuid.UUID(int=1))), ("two", str(uuid.UUID(int=2)))]
+
+
+def test_a_value_that_is_missing_stays_missing_in_a_column_of_any_kind(table):
+    columns = [
+        copy_format.column(kind, pa.array([None, value], arrow))
+        for value, (kind, arrow) in (("x", KINDS["t"]), (True, KINDS["o"]), (7, KINDS["i"]), (0.5, KINDS["f"]))
+    ]
+    with table.cursor() as cursor:
+        cursor.copy_expert("copy kinds (t, o, i, f) from stdin (format binary)", copy_format.encode(columns))
+        cursor.execute("select t, o, i, f from kinds order by t")
+        assert cursor.fetchall() == [("x", True, 7, 0.5), (None, None, None, None)]
+        table.rollback()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from plantao.job import CHECKS
 from plantao.measure.breaks import COLUMN_CHECKS, findings, row_count
 from plantao.measure.finding import Break, NotJudged
+from plantao.measure.reference import Days, as_arrow, reference_profile
+from plantao.measure.sketch import Sketch
+from plantao.score.batch import BatchResult, ScoredBatch
+from plantao.score.manifest import Output
+from plantao.score.predict import Answers
+from plantao.validate.contract import Column, Contract
 
 CALM = {"count": 90, "missing_max": 0.02, "unseen_max": 0.0, "largest_cell_max": 0.5, "outside_max": 0.0}
 NUMBER = {"rows": 90_000, "missing": 900, "edges": [0, 1, 2, 3, 4], "counts": [22_275] * 4, "mean": 2, "std": 1}
@@ -303,3 +312,51 @@ def test_the_severity_is_how_many_times_the_limit():
     assert Break("row_count", "", 100, 400, 9, "").severity == pytest.approx(4)
     assert Break("row_count", "", 0, 400, 9, "").severity == pytest.approx(400)
     assert Break("score", "", 800, 0, 9, "").severity == 1
+
+
+# --- with the states and the reference that a run really has ---------------------------------------------------------
+
+KINDS = {"x": ("float", "float64"), "city": ("text", "str"), "dead": ("float", "float64")}
+CONTRACT = Contract(
+    columns=tuple(
+        Column(name=name, kind=kind, dtype=dtype, nullable=True, accepts_null=True)
+        for name, (kind, dtype) in KINDS.items()
+    )
+)
+BINARY = Output(kind="binary", classes=(False, True), positive=True)
+
+
+def frame(days, rng, rows=200):
+    """Return rows of days in a row from 2013-01-01, with their scores and timestamps."""
+    count = days * rows
+    inputs = {"x": rng.normal(0, 1, count), "city": rng.choice(["A", "B", "C"], count), "dead": np.full(count, np.nan)}
+    stamps = pd.Timestamp("2013-01-01 12:00", tz="UTC") + pd.to_timedelta(np.repeat(np.arange(days), rows), "D")
+    return pd.DataFrame(inputs), rng.uniform(0, 1, count), pd.Series(stamps)
+
+
+def test_the_checks_understand_what_the_scorer_folds():
+    rng = np.random.default_rng(1)
+    inputs, p, stamps = frame(40, rng)
+    known = reference_profile(inputs, CONTRACT, np.stack([1 - p, p], 1), BINARY, Days(stamps, UTC))
+    assert known["days"]["columns"]["x"]["count"] == 40
+
+    def found(inputs, p, stamps):
+        sketch = Sketch(CONTRACT, BINARY, known, UTC)
+        features = [as_arrow(inputs[column.name], column) for column in CONTRACT.columns]
+        scored = ScoredBatch([], pa.array(stamps, pa.timestamp("us", "UTC")), None, Answers(p > 0.5, p, None), None)
+        sketch.add(BatchResult(len(p), 0, scored, features, []))
+        return findings(known, {name: state for (_, _, name), (_, state) in sketch.states().items()})
+
+    fine = found(*frame(1, rng))
+    assert fine.breaks == []
+    assert [(n.check, n.column, n.status) for n in fine.not_judged] == [("frozen_column", "dead", "undefined")]
+    inputs, p, stamps = frame(1, rng)
+    faults = {
+        "x": [("null_share", np.nan), ("range", np.inf), ("frozen_column", 0.3), ("range", 99.0)],
+        "city": [("null_share", None), ("unseen_share", "Z"), ("frozen_column", "B")],
+    }
+    for column, cases in faults.items():
+        for check, value in cases:
+            assert names(found(inputs.assign(**{column: value}), p, stamps)) == [(check, column)]
+    assert names(found(inputs.assign(x=inputs["x"] / 1000), p, stamps)) == [("frozen_column", "x")]
+    assert names(found(inputs, np.full(200, 0.3), stamps)) == [("score", "")]

@@ -46,13 +46,24 @@ def run(
         bool, typer.Option("--rescore", help="Score rows again that have a prediction; the old ones go to the history.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but write.")] = False,
+    accept_checks: Annotated[
+        bool, typer.Option("--accept-checks", help="Let the rows become visible although a check that blocks failed.")
+    ] = False,
     json_: show.JsonOption = False,
 ) -> None:
     """Score a window: by default the last complete one."""
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
     window = _window(declared, start, end, here)
-    request = Request(declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run)
+    request = Request(
+        declared,
+        window,
+        "manual",
+        model_version=model_version,
+        rescore=rescore,
+        dry_run=dry_run,
+        accept_checks=accept_checks,
+    )
     report = watched(f"scoring {job}, {window.shown(declared.zone)}", lambda: runs.score_window(request, here))
     if json_:
         show.as_json(report.as_dict())
@@ -104,17 +115,30 @@ def backfill(
 
 
 def measure(job: JobArgument, start: FromOption = None, end: ToOption = None, json_: show.JsonOption = False) -> None:
-    """Measure the predictions of a window and keep the figures in plantao.metrics."""
-    from plantao.measure.history import measure_window
+    """Measure the predictions of a window and keep the figures in plantao.metrics.
+
+    With --from and --to its daily state is counted anew, from the source and the predictions.
+    """
+    from plantao.measure.measuring import measure
 
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
-    metrics = measure_window(declared, _window(declared, start, end, here), here)
+    window = _window(declared, start, end, here)
+    measured = watched(f"measuring {job}", lambda: measure(declared, window, here, anew=start is not None))
+    metrics = [metric for metric in measured.metrics if metric.window.overlap(window) is not None]
     if json_:
-        show.as_json([vars(metric) for metric in metrics])
+        show.as_json([{**vars(m), "window": {"start": m.window.start, "end": m.window.end}} for m in metrics])
     else:
-        lines = [(m.name, m.column or "-", m.value, m.n, m.model_version) for m in metrics]
-        show.table(f"{job}: metrics", ("metric", "column", "value", "rows", "version"), lines)
+        lines = [
+            (m.window.shown(declared.zone), m.name, m.column or "-", m.segment or "-", m.value, m.n, m.status)
+            for m in metrics
+            if m.role == "champion"
+        ]
+        show.table(f"{job}: metrics", ("window", "metric", "column", "segment", "value", "rows", "status"), lines)
+    for name, error in measured.problems.items():
+        typer.echo(f"{name}: {error}", err=True)
+    if measured.problems:
+        raise typer.Exit(1)
 
 
 def status(

@@ -10,7 +10,7 @@ that is still to come for the last one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
@@ -187,3 +187,15 @@ def holes(windows: Sequence[Window], within: Window) -> list[Window]:
             edges += [part.start, part.end]
     edges.append(within.end)
     return [Window(start, end) for start, end in list(pairwise(edges))[::2] if start < end]
+
+
+def local_days(window: Window, zone: tzinfo) -> list[date]:
+    """Return the local days that a window touches."""
+    start, end = window.start.astimezone(zone), (window.end - timedelta(microseconds=1)).astimezone(zone)
+    return [start.date() + timedelta(days=n) for n in range((end.date() - start.date()).days + 1)]
+
+
+def of_days(first: date, last: date, zone: tzinfo) -> Window:
+    """Return the local days from `first` to `last` as a window; a day has 23, 24 or 25 hours."""
+    start, end = (datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1)))
+    return Window.of(start, end)

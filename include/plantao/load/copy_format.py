@@ -49,10 +49,11 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Varying:
-    """A column of byte strings: their lengths, and all their bytes one after the other. No NULLs."""
+    """A column of byte strings: their lengths (0 where there is none), and all their bytes one after the other."""
 
     lengths: np.ndarray[Any, np.dtype[np.int64]]
     content: Bytes
+    valid: np.ndarray[Any, np.dtype[np.bool_]] | None = None
 
 
 def encode(columns: Sequence[Fixed | Varying]) -> io.BytesIO:
@@ -89,7 +90,7 @@ def _with_varying(columns: Sequence[Fixed | Varying]) -> memoryview:
     _put(out, place, np.full(len(place), len(columns), ">i2"))
     place += 2
     for column, length in zip(columns, lengths, strict=True):
-        valid = None if isinstance(column, Varying) else column.valid
+        valid = column.valid
         _put(out, place, (length if valid is None else np.where(valid, length, -1)).astype(">i4"))
         place += 4
         if isinstance(column, Varying):
@@ -133,6 +134,8 @@ def column(kind: str, values: pa.Array | np.ndarray[Any, Any]) -> Fixed | Varyin
         return Fixed((_integers(values, pa.int64()) - EPOCH_MICROSECONDS).astype(">i8"), valid)
     if kind == "date":
         return Fixed((_integers(values, pa.int32()) - EPOCH_DAYS).astype(">i4"), valid)
+    if valid is not None:
+        values = values.fill_null(pa.scalar(0).cast(values.type))
     return Fixed(values.to_numpy(zero_copy_only=False).astype(FIXED[kind], copy=False), valid)
 
 
@@ -149,11 +152,14 @@ def _integers(values: pa.Array, kind: pa.DataType) -> np.ndarray[Any, Any]:
 
 
 def _text(values: pa.Array) -> Varying:
+    valid = None
+    if values.null_count:
+        valid, values = values.is_valid().to_numpy(zero_copy_only=False), values.fill_null("")
     values = values.cast(pa.large_binary())
     offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
     content = values.buffers()[2]
     data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
-    return Varying(np.diff(offsets), data[offsets[0] : offsets[-1]])
+    return Varying(np.diff(offsets), data[offsets[0] : offsets[-1]], valid)
 
 
 def _uuid(values: pa.Array) -> Fixed:

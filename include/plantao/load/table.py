@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from plantao.score.manifest import Output
 
 STAGE = Identifier("plantao_stage")
+# A table that is older than the setting that asks for one of these gets it, and keeps NULL in the rows it has.
+ADDED = ("control_salt", "control_share")
+OPTIONAL = ("source_changed_at", *ADDED)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def prediction_table(job: Job, key_types: Sequence[str], output: Output, *, shad
         ("scored_at", "timestamp with time zone"),
         ("in_control_group", "boolean"),
     ]
+    if job.measure.control_group > 0:
+        columns += [("control_salt", "text"), ("control_share", "double precision")]
     return PredictionTable(schema, name, job.extract.key, tuple(columns), output.kind != "regression", shadow)
 
 
@@ -107,7 +112,7 @@ def create(table: PredictionTable) -> list[Composed]:
     """Return the statements that create the table, its history and their indexes, where they are missing."""
 
     def definition(name: str, kind: str) -> Composable:
-        optional = name == "source_changed_at"
+        optional = name in OPTIONAL
         return SQL("{} {}{}").format(Identifier(name), SQL(kind), SQL("" if optional else " not null"))
 
     columns = SQL(", ").join([definition(*column) for column in table.columns])
@@ -159,10 +164,19 @@ def mismatches(table: PredictionTable, found: Mapping[str, str]) -> list[str]:
     problems = []
     for name, kind in table.columns:
         if name not in found:
+            if name in ADDED:
+                continue
             problems.append(f"column {name!r} is missing")
         elif found[name] != kind and not (name in table.keys and {found[name], kind} <= {"text", "character varying"}):
             problems.append(f"column {name!r} is {found[name]}, needed is {kind}")
     return problems
+
+
+def add_missing(table: PredictionTable, found: Mapping[str, str]) -> list[Composed]:
+    """Return the statements that give an existing table and its history the columns that a new setting asks for."""
+    missing = [(name, kind) for name, kind in table.columns if name in ADDED and name not in found]
+    statement = "alter table {} add column if not exists {} {}"
+    return [SQL(statement).format(each, Identifier(name), SQL(kind)) for each in table.tables for name, kind in missing]
 
 
 def copy_into(target: Composable, table: PredictionTable) -> Composed:

@@ -72,6 +72,9 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
             message = f"the prediction table {table.shown} does not fit: {'; '.join(problems)}. Nothing was written."
             advice = "name another table in [load], or alter this one (its rows stay as they are)"
             raise TargetRefused(message, advice, "load")
+        with database.explained("load", TargetRefused, f"adding columns to {table.shown}"), connection.begin():
+            for statement in tables.add_missing(table, found):
+                database.execute(connection, statement)
         return False
     with database.explained("load", TargetRefused, f"creating {table.shown}"), connection.begin():
         # One lock for all tables: two jobs that start together may need the same new schema.
@@ -253,7 +256,14 @@ class Load:
             "score": batch.answers.score,
             "in_control_group": batch.in_control_group,
         }
-        constants = {"model_version": self.version, "run_id": self.run_id, "scored_at": self._scored_at}
+        constants: dict[str, float] = {
+            "model_version": self.version,
+            "run_id": self.run_id,
+            "scored_at": self._scored_at,
+        }
+        if batch.control is not None:
+            salt, constants["control_share"] = batch.control
+            given["control_salt"] = [salt] * len(batch)
         columns: list[copy_format.Fixed | copy_format.Varying] = []
         for name, kind in self.table.columns:
             if name == "scores" and batch.answers.scores is not None:

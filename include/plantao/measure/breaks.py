@@ -49,7 +49,7 @@ def findings(reference: Json, states: Mapping[str, Json], *, whole_day: bool = T
     A run that does not cover whole local days is not asked whether a column is frozen: a time of day always is.
     """
     days = reference.get("days") or {}
-    result = Findings()
+    result = Findings(looked=True)
     for name, profile in (reference.get("columns") or {}).items():
         worst = (days.get("columns") or {}).get(name) or {}
         column = Column(name, states.get(name) or {}, profile, worst)

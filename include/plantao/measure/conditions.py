@@ -47,6 +47,8 @@ class Incident:
     fingerprint: str
     word: str
     severity: float | None
+    message: str = ""
+    since: date | None = None
 
 
 @dataclass(frozen=True)

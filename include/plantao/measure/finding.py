@@ -66,6 +66,8 @@ class Findings:
 
     breaks: list[Break] = field(default_factory=list)
     not_judged: list[NotJudged] = field(default_factory=list)
+    looked: bool = False
+    """Whether there were rows to look at: without one nothing is broken, and nothing has recovered."""
 
     def take(self, found: Break | NotJudged | None) -> None:
         """Put a finding in its place."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from plantao import database, ledger
 from plantao.errors import TargetRefused
 from plantao.extract import keys, query, read
 from plantao.extract.query import Branch, both
-from plantao.extract.window import Window
+from plantao.extract.window import of_days
 from plantao.job_types import parse_table_name
 from plantao.load import write
 from plantao.load.table import shadow_job
@@ -41,18 +40,13 @@ if TYPE_CHECKING:
 
     from plantao.database import Snapshot
     from plantao.extract.source import Source
+    from plantao.extract.window import Window
     from plantao.job import Job
     from plantao.ledger import Role
     from plantao.place import Place
     from plantao.score.manifest import Output
 
 PREDICTIONS_AT_ONCE = 1_000_000
-
-
-def local_day(day: date, job: Job) -> Window:
-    """Return a local day of a job as a window: 23, 24 or 25 hours."""
-    start, end = (datetime.combine(d, time(), job.zone) for d in (day, day + timedelta(days=1)))
-    return Window.of(start, end)
 
 
 def recount(job: Job, place: Place, role: Role, days: Sequence[date]) -> int:
@@ -74,7 +68,7 @@ def recount(job: Job, place: Place, role: Role, days: Sequence[date]) -> int:
                 connection.begin(),
             ):
                 write.take_lock(connection, f"plantao.load {schema}.{name}")
-                rows += _Day(aimed, place, role, local_day(day, job), connection).count(source, target, day)
+                rows += _Day(aimed, place, role, of_days(day, day, job.zone), connection).count(source, target, day)
     return rows
 
 
@@ -121,7 +115,7 @@ class _Day:
 
     def _series(self, version: int, source: Source) -> tuple[Series, Sketch]:
         manifest = model_store.read_manifest(self.place.settings.model_store, self.job.score.model, version)
-        reference = state.reference_of(self.connection, self.job, manifest)
+        reference = state.reference_of(self.connection, self.job, version)
         segments = state.known_segments(self.connection, self.job, source.segments)
         sketch = Sketch(manifest.contract, manifest.output, reference.profile, self.job.zone, segments)
         return Series(self.job, self.role, version, reference.version), sketch

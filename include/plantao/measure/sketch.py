@@ -45,7 +45,7 @@ State = dict[str, Any]
 
 
 def added(values: Sequence[Mapping[str, Any]]) -> State:
-    """Return the sum of states, name by name: numbers add, lists add place by place, objects add by name."""
+    """Return the sum of states, name by name: numbers add, lists place by place, objects by name; text stays."""
     result: State = {}
     for one in values:
         for name, value in one.items():
@@ -58,7 +58,7 @@ def _sum(one: Any, other: Any) -> Any:
         return added([one, other])
     if isinstance(one, list):
         return [_sum(a, b) for a, b in zip(one, other, strict=True)]
-    return one + other
+    return one if isinstance(one, str) else one + other
 
 
 @dataclass

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 from plantao import database
+from plantao.extract.window import of_days
 from plantao.measure.sketch import MISSING, OTHER, SEGMENT_VALUES, added
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from plantao.ledger import Counts, Role
     from plantao.measure.sketch import Key, State
     from plantao.request import Request
-    from plantao.score.manifest import Manifest
 
 ROWS_AT_ONCE = 2_000
 
@@ -59,15 +59,29 @@ class Reference:
     profile: Mapping[str, Any]
 
 
-def reference_of(connection: Connection, job: Job, manifest: Manifest) -> Reference:
-    """Return the reference in force for a job and a model version."""
-    newest = text(
+def reference_of(connection: Connection, job: Job, version: int) -> Reference:
+    """Return the reference in force for a job and a model version: the newest one from production, or the model's."""
+    query = text(
         "select reference_version, reference from reference_versions where job = :job and model_version = :version"
+        " union all select 1, reference from models where model = :model and version = :version"
         " order by reference_version desc limit 1"
     )
     with database.transaction(connection):
-        found = connection.execute(newest, {"job": job.name, "version": manifest.version}).first()
-    return Reference(1, manifest.reference) if found is None else Reference(found[0], found[1])
+        found = connection.execute(query, {"job": job.name, "model": job.score.model, "version": version}).one()
+    return Reference(found[0], found[1])
+
+
+def reference_numbered(connection: Connection, job: Job, version: int, number: int) -> Mapping[str, Any]:
+    """Return one reference of a model version by its number."""
+    query = text(
+        "select reference from reference_versions where job = :job and model_version = :version"
+        " and reference_version = :number union all select reference from models where :number = 1"
+        " and model = :model and version = :version"
+    )
+    values = {"job": job.name, "model": job.score.model, "version": version, "number": number}
+    with database.transaction(connection):
+        found: Mapping[str, Any] = connection.execute(query, values).scalar_one()
+    return found
 
 
 def known_segments(connection: Connection, job: Job, names: Sequence[str]) -> dict[str, list[str]]:
@@ -89,13 +103,8 @@ def known_segments(connection: Connection, job: Job, names: Sequence[str]) -> di
 
 def whole_days(days: Sequence[date], window: Window, job: Job) -> list[date]:
     """Return the local days that lie within a window from midnight to midnight."""
-    zone = job.zone
-    return [
-        day
-        for day in days
-        if window.start <= datetime.combine(day, time(), zone)
-        and datetime.combine(day + timedelta(days=1), time(), zone) <= window.end
-    ]
+    spans = {day: of_days(day, day, job.zone) for day in days}
+    return [day for day, span in spans.items() if window.start <= span.start and span.end <= window.end]
 
 
 def add(

@@ -17,10 +17,11 @@ LEDGER_RIGHTS = {
     "select": ("schema_migrations", "status", "metrics_latest", "model_states"),
     "select, insert": ("models", "model_events", "metrics", "alerts", "reconciliations", "reference_versions"),
     "select, insert, update": ("runs", "parts", "rejected_rows", "jobs", "incidents"),
-    "select, insert, update, delete": ("daily_state", "daily_outcomes"),
+    "select, insert, update, delete": ("daily_state", "daily_outcomes"),  # sums that can be counted anew
     "select, insert, delete": ("stale_days",),
     "select, insert, update (live_until)": ("model_timeline",),  # an interval is closed, and never written anew
 }
+READ_BY_ALL = ("daily_state", "daily_outcomes", "incidents", "reference_versions")
 
 
 def grants(jobs: Sequence[Job], ledgers: Sequence[str], schema: str) -> dict[str, str]:
@@ -31,7 +32,7 @@ def grants(jobs: Sequence[Job], ledgers: Sequence[str], schema: str) -> dict[str
     lines = {connection: _ledger(connection, schema) for connection in ledgers}
     for job in jobs:
         lines.setdefault(job.extract.connection, _database(job.extract.connection, SCORER))
-        lines[job.extract.connection] += ["", *_source(job)]
+        lines[job.extract.connection] += ["", *_source(job), *_outcomes(job)]
         lines[job.load.connection] += ["", *_predictions(job)]
     return {connection: "\n".join(text) for connection, text in lines.items()}
 
@@ -59,8 +60,8 @@ def _ledger(connection: str, schema: str) -> list[str]:
         ),
         f"grant select on {ledger}.model_states to {READER};",
         f"grant select on {ledger}.status, {ledger}.metrics_latest, {ledger}.model_timeline to {READER};",
-        f"grant select on {ledger}.reconciliations, {ledger}.daily_state, {ledger}.daily_outcomes to {READER};",
-        f"grant select on {ledger}.incidents, {ledger}.reference_versions to {READER};",
+        f"grant select on {ledger}.reconciliations to {READER};",
+        f"grant select on {', '.join(f'{ledger}.{table}' for table in READ_BY_ALL)} to {READER};",
     ]
 
 
@@ -73,6 +74,25 @@ def _source(job: Job) -> list[str]:
         f"-- job {job.name}: the source",
         f"grant usage on schema {_quoted(schema)} to {SCORER};",
         f"grant select on {_quoted(schema)}.{_quoted(source)} to {SCORER};",
+    ]
+
+
+def _outcomes(job: Job) -> list[str]:
+    lines = []
+    for what, where in (("outcomes", job.measure.outcome), ("actions", job.measure.action)):
+        if where is not None:
+            grant = reading(where.table)
+            # The client may make the table later than the job; its owner then runs this again.
+            lines += [f"-- job {job.name}: the {what}", *(_unless(condition, one) for condition, one in grant)]
+    return lines
+
+
+def reading(table: str) -> list[tuple[str, str]]:
+    """Return the GRANTs with which a scorer may read a table, each with the condition of its not being there yet."""
+    schema, name = parse_table_name(table)
+    return [
+        ("invalid_schema_name", f"grant usage on schema {_quoted(schema)} to {SCORER}"),
+        ("undefined_table", f"grant select on {_quoted(schema)}.{_quoted(name)} to {SCORER}"),
     ]
 
 

@@ -37,6 +37,8 @@ class ScoredBatch:
     changed_at: pa.Array | None
     answers: Answers
     in_control_group: Mask
+    control: tuple[str, float] | None = None
+    """The salt and the share by which the control group was drawn, when the job has one."""
 
     def __len__(self) -> int:
         return len(self.timestamps)
@@ -110,12 +112,14 @@ class BatchScorer:
                 raw, accepted = raw[answered], _only(accepted, answered)
                 features = self._features(accepted)
             key_arrays = [accepted.column(name) for name in keys.key_names(accepted)]
+            share = self.job.measure.control_group
             scored = ScoredBatch(
                 keys=key_arrays,
                 timestamps=accepted.column("t"),
                 changed_at=accepted.column("c") if "c" in accepted.schema.names else None,
                 answers=answers(raw, self.manifest.output, self.job.score.threshold),
-                in_control_group=control_group(key_arrays, self.job.measure.control_group, self.job.name),
+                in_control_group=control_group(key_arrays, share, self.job.name),
+                control=(self.job.name, share) if share else None,
             )
         late = int(batch.column("late").true_count)
         segments = [accepted.column(f"f{place}") for place in self.segments]

@@ -1,0 +1,125 @@
+"""Incidents in the database: conditions that open, worsen and close, each change with its alert in one transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from plantao.alert.outbox import Alert, raise_alert
+from plantao.measure.conditions import Close, Incident, Open, Worsen, changes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import date
+
+    from sqlalchemy import Connection
+
+    from plantao.measure.conditions import Change, Condition, Lane
+
+
+def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
+    connection: Connection,
+    job: str,
+    lane: Lane,
+    conditions: Sequence[Condition],
+    *,
+    unjudged: Collection[str] = (),
+    run_id: int | None = None,
+    version: int | None = None,
+) -> list[Change]:
+    """Make the open incidents of a lane those conditions that hold now, inside the caller's transaction.
+
+    What changes raises an alert; the same conditions again change nothing. One at a time per job, by a lock.
+    """
+    lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.incidents ' || :job, 0))")
+    connection.execute(lock, {"job": job})
+    found = changes(_open(connection, job, lane), conditions, unjudged)
+    for change in found:
+        if isinstance(change, Open):
+            _insert(connection, job, change.condition, version)
+        elif isinstance(change, Worsen):
+            _update(connection, change)
+        else:
+            _close(connection, change)
+        raise_alert(connection, _alert(job, lane, change, run_id))
+    _refresh(connection, job, conditions)
+    return found
+
+
+def open_incidents(connection: Connection, job: str) -> list[dict[str, Any]]:
+    """Return what is open for a job, the oldest first."""
+    query = text("select * from incidents where job = :job and state = 'open' order by incident_id")
+    return [dict(row) for row in connection.execute(query, {"job": job}).mappings()]
+
+
+def _open(connection: Connection, job: str, lane: Lane) -> list[Incident]:
+    query = text(
+        "select incident_id, fingerprint, word, severity, message, since from incidents"
+        " where job = :job and lane = :lane and state = 'open' order by incident_id for update"
+    )
+    return [Incident(**row) for row in connection.execute(query, {"job": job, "lane": lane}).mappings()]
+
+
+def _insert(connection: Connection, job: str, condition: Condition, version: int | None) -> None:
+    statement = text(
+        "insert into incidents (job, lane, fingerprint, model_version, word, severity, since, message, details)"
+        " values (:job, :lane, :fingerprint, :version, :word, :severity, :since, :message, cast(:details as jsonb))"
+    )
+    connection.execute(statement, {**_values(condition), "job": job, "version": version})
+
+
+def _update(connection: Connection, change: Worsen) -> None:
+    statement = text(
+        "update incidents set word = :word, severity = :severity, message = :message,"
+        " details = cast(:details as jsonb), worsened_at = clock_timestamp()"
+        " where incident_id = :incident and state = 'open'"
+    )
+    connection.execute(statement, {**_values(change.condition), "incident": change.incident.incident_id})
+
+
+def _close(connection: Connection, change: Close) -> None:
+    statement = text(
+        "update incidents set state = 'closed', closed_at = clock_timestamp()"
+        " where incident_id = :incident and state = 'open'"
+    )
+    connection.execute(statement, {"incident": change.incident.incident_id})
+
+
+def _refresh(connection: Connection, job: str, conditions: Sequence[Condition]) -> None:
+    """Let the words of an open incident follow its condition, without telling anybody."""
+    statement = text(
+        "update incidents set message = :message, details = cast(:details as jsonb)"
+        " where job = :job and fingerprint = :fingerprint and state = 'open' and message <> :message"
+    )
+    for condition in conditions:
+        connection.execute(statement, {**_values(condition), "job": job})
+
+
+def _values(condition: Condition) -> dict[str, Any]:
+    return {
+        "lane": condition.lane,
+        "fingerprint": condition.fingerprint,
+        "word": condition.word,
+        "severity": condition.severity,
+        "since": condition.since,
+        "message": condition.message,
+        "details": json.dumps(dict(condition.details)),
+    }
+
+
+def _alert(job: str, lane: Lane, change: Change, run_id: int | None) -> Alert:
+    if isinstance(change, Close):
+        incident = change.incident
+        message = f"{job}: over, open since {_day(incident.since)}: {incident.message}"
+        return Alert(f"{lane}_recovered", f"{job} {incident.fingerprint}", message, "nothing", job, run_id)
+    condition = change.condition
+    again = "worse: " if isinstance(change, Worsen) else ""
+    kind = condition.word if condition.word == "improved" else lane
+    about = f"{job} {condition.fingerprint}"
+    return Alert(kind, about, f"{job}: {again}{condition.message}", condition.next_step, job, run_id)
+
+
+def _day(since: date | None) -> str:
+    return "an unknown day" if since is None else since.isoformat()
