@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -158,9 +159,16 @@ def _of_inputs(chance: np.random.Generator, place: int, day: date, n: int) -> li
         over += 3.4 if column == "wind_gust" and place >= DEGRADES - 1 else 0.0
         over += 0.2 if column == "" and place >= DEGRADES else 0.0
         about = {"day": day, "column_name": column, "n": n}
-        judged = {"value": over} if not (column == "pressure" and 50 <= place < 57) else {"status": "failed"}
-        rows.append({**about, "name": "drift", **judged})
-        rows.append({**about, "name": "jensen_shannon", "value": 0.055 + 0.03 * over})
+        failed = column == "pressure" and 50 <= place < 57
+        if failed:
+            rows.append({**about, "name": "jensen_shannon", "value": None, "status": "failed"})
+        else:
+            rows += [
+                {**about, "name": "drift", "value": 1.3 + math.log(over)},
+                {**about, "name": "drift_limit", "value": 1.3},
+                {**about, "name": "jensen_shannon", "value": 0.055 + 0.03 * over},
+                {**about, "name": "jensen_shannon_expected", "value": 0.054},
+            ]
         if column:
             gaps = 0.61 if column == "pressure" and 50 <= place < 57 else 0.11 if column == "pressure" else 0.002
             rows.append({**about, "name": "null_share", "value": gaps})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,15 @@ from plantao.measure.headline import headline
 from plantao.measure.page import page
 from plantao.measure.page_style import DARK
 from plantao.measure.point import Point
-from plantao.measure.report_data import Figure, Incident, Version, estimate_error, segment_means, worst_first
+from plantao.measure.report_data import (
+    Figure,
+    Incident,
+    Version,
+    estimate_error,
+    over_limits,
+    segment_means,
+    worst_first,
+)
 
 EVIL = '"><script>alert(1)</script><img src=https://evil.example/x>&'
 
@@ -56,7 +65,7 @@ def test_every_value_is_escaped(told):
     figures = [
         *told.figures,
         Figure("roc_auc", Point(told.last, 0.1, n=900), EVIL, "", None, 4),
-        Figure("drift", Point(told.last, 9.0, n=900), EVIL, "", None, 4),
+        Figure("jensen_shannon", Point(told.last, 9.0, n=900), EVIL, "", None, 4),
         Figure(EVIL, Point(told.last, 0.1, n=900)),
         *(Figure("roc_auc", Point(day, 0.1, n=900), "", f"origin={EVIL}") for day in told.days[-28:-3]),
     ]
@@ -150,6 +159,22 @@ def test_a_segment_with_few_labels_has_no_mean_and_a_loss_is_worse_when_high(tol
     assert worst_first(told, "roc_auc")[0] == "carrier=EV"
     as_loss = [replace(one, name="log_loss") for one in told.figures if one.name == "roc_auc" and one.segment]
     assert worst_first(replace(told, figures=as_loss), "log_loss")[-1] == "carrier=EV"
+
+
+def test_drift_is_a_multiple_of_what_the_days_of_the_reference_reach(told):
+    day = told.first
+
+    def of(away, limit, status="ok"):
+        pairs = (("drift", away), ("drift_limit", limit), ("jensen_shannon", 0.1))
+        some = [Figure(name, Point(day, value, n=9, status=status), "x") for name, value in pairs if value is not None]
+        (point,) = over_limits(replace(told, figures=some), "x")
+        return point.value, point.status
+
+    assert of(math.log(6), math.log(3)) == (pytest.approx(2), "ok")
+    assert of(-1.0, -1.0) == (1, "ok")
+    assert of(5.0, None) == (None, "not_enough")
+    assert of(None, None, "failed") == (None, "failed")
+    assert math.isfinite(of(1e300, 1.0)[0])
 
 
 def test_the_error_of_past_estimates_is_known(told):

@@ -17,6 +17,7 @@ from plantao.measure.report_data import (
     columns_by_importance,
     is_of_effect,
     kpis,
+    over_limits,
     segment_means,
     status_of,
     statuses,
@@ -190,35 +191,45 @@ def _arm(data: ReportData, name: str, column: str) -> str:
 
 
 def columns(data: ReportData) -> Html:
-    """Return a line for each column of the input, and one for the score."""
+    """Return a line for each column of the input, and one for the score; what nowhere was measured has no column."""
     language = data.language
-    keys = ("column", "missing_now", "missing_then", "unseen", "drift", "beyond", "jensen_shannon", "status")
+    keys = ("column", "missing_now", "missing_then", "unseen", "outside", "drift", "beyond", "jensen_shannon", "status")
     rows = [_column(data, column) for column in columns_by_importance(data)]
-    return table([tell(key, language) for key in keys], rows)
+    kept = [place for place in range(len(keys)) if not place or any(row[place] != NONE for row in rows)]
+    return table([tell(keys[place], language) for place in kept], [[row[place] for place in kept] for row in rows])
 
 
 def _column(data: ReportData, column: str) -> list[str]:
     language = data.language
-    drift = data.points("drift", column)
+    drift = over_limits(data, column)
     week = last_judged(drift)
     largest = max((p.value for p in week if p.value is not None), default=None)
     beyond = sum(1 for p in week if p.value is not None and p.value > 1)
     profile = (data.reference.get("columns") or {}).get(column, {})
     rows = profile.get("rows")
     then = profile.get("missing", 0) / rows if rows else None
-    distance = mean_of(last_judged(data.points("jensen_shannon", column)))
     drifted = Html(f'<b class="beyond">{escape(number(largest, language))}</b>') if beyond else None
-    points = drift or data.points("null_share", column)
+    shares = [percent(_latest(data, f"{name}_share", column), language) for name in ("null", "unseen", "outside")]
     return [
         column or tell("score", language),
-        percent(_latest(data, "null_share", column), language),
+        shares[0],
         percent(then, language),
-        percent(_latest(data, "unseen_share", column), language),
+        *shares[1:],
         drifted or number(largest, language),
         f"{beyond} / {len(week)}" if week else NONE,
-        number(distance.value if distance else None, language),
-        _status(points, language),
+        _distance(data, column),
+        _status(drift or data.points("null_share", column), language),
     ]
+
+
+def _distance(data: ReportData, column: str) -> str:
+    """Return the Jensen-Shannon distance, and what chance alone would give with so many rows."""
+    found = _latest(data, "jensen_shannon", column)
+    chance = _latest(data, "jensen_shannon_expected", column)
+    if found is None or chance is None:
+        return number(found, data.language)
+    more = tell("by_chance", data.language, value=number(chance, data.language))
+    return Html(f"<span>{escape(number(found, data.language))}<small>{escape(more)}</small></span>")
 
 
 def _latest(data: ReportData, name: str, column: str) -> float | None:

@@ -129,6 +129,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "missing_now": ("missing", "ausentes"),
     "missing_then": ("missing in reference", "ausentes na referência"),
     "unseen": ("unseen values", "valores inéditos"),
+    "outside": ("outside its range", "fora da faixa"),
+    "by_chance": ("by chance {value}", "por acaso {value}"),
     "drift": ("drift over limit", "deriva sobre limite"),
     "beyond": ("days beyond limit", "dias além do limite"),
     "jensen_shannon": ("Jensen-Shannon", "Jensen-Shannon"),
@@ -199,8 +201,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         ),
     ),
     "about_drift": (
-        "Drift of an input is no loss of quality by itself; it says where to look.",
-        "Deriva de uma entrada não é, por si, perda de qualidade; diz onde olhar.",
+        (
+            "Drift over its limit: chi-square over its degrees of freedom, as a multiple of the largest of the "
+            "reference's own days. Drift of an input is no loss of quality by itself; it says where to look."
+        ),
+        (
+            "Deriva sobre o limite: qui-quadrado por grau de liberdade, em múltiplos do maior dos dias da própria "
+            "referência. Deriva de uma entrada não é, por si, perda de qualidade; diz onde olhar."
+        ),
     ),
     "made": (
         (

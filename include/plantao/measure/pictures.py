@@ -13,6 +13,7 @@ from plantao.measure.report_data import (
     SUMS_OF_A_DAY,
     columns_by_importance,
     merged_bins,
+    over_limits,
     segment_means,
     worst_first,
 )
@@ -58,12 +59,9 @@ def _track(data: ReportData, name: str) -> over_time.Track:
 
 def inputs(data: ReportData, width: int) -> Picture:
     """Return the drift of the score and of the columns, day by day."""
-    cells = [
-        heat_map.Cell(one.column, one.point.day, one.point.value if one.point.is_judged else None)
-        for one in data.figures
-        if one.name == "drift" and not one.segment
-    ]
-    return heat_map.chart(cells, columns_by_importance(data), data.days, width=width, language=data.language)
+    ranking = columns_by_importance(data)
+    cells = [heat_map.Cell(column, point.day, point.value) for column in ranking for point in over_limits(data, column)]
+    return heat_map.chart(cells, ranking, data.days, width=width, language=data.language)
 
 
 def score_distribution(data: ReportData, width: int) -> Picture:

@@ -5,13 +5,14 @@ Pure.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from plantao.measure.chart.words import metric_name
-from plantao.measure.point import Mean, Point, last_judged, mean_of
+from plantao.measure.point import JUDGED, Mean, Point, last_judged, mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 # Figures of a column of the input, or with an empty column of the score; all others tell how good the model is.
 OF_COLUMNS = frozenset(
-    {"null_share", "unseen_share", "missing_share", "drift", "jensen_shannon", "wasserstein", "population_stability"}
+    {
+        *("null_share", "unseen_share", "outside_share", "drift", "drift_limit"),
+        *("jensen_shannon", "jensen_shannon_expected", "wasserstein", "population_stability"),
+    }
 )
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration", "mae", "rmse"})
 MAIN = ("roc_auc", "log_loss", "mae", "rmse", "accuracy", "brier", "f1", "average_precision", "precision", "recall")
@@ -247,6 +251,29 @@ def worst_first(data: ReportData, name: str) -> list[str]:
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
+
+
+FARTHEST = 12.0
+"""What the difference of two logarithms is cut to, so that its power stays a number that can be drawn."""
+
+
+def over_limits(data: ReportData, column: str) -> list[Point]:
+    """Return for each day how far a column was from the reference, over the farthest that the reference's days were.
+
+    Both are chi-square over its degrees of freedom, whose logarithms are measured as `drift` and `drift_limit`; so 2 is
+    twice as far as ever before. A day without one of the two has no value and keeps the status that says why.
+    """
+    limits = {point.day: point.value for point in data.points("drift_limit", column)}
+    measured = {point.day: point for point in data.points("drift", column)}
+    found = []
+    for day, point in sorted({**{p.day: p for p in data.points("jensen_shannon", column)}, **measured}.items()):
+        away, limit = measured[day].value if day in measured else None, limits.get(day)
+        if away is None or limit is None or not point.is_judged:
+            status = "not_enough" if point.status == JUDGED else point.status
+            found.append(Point(day, None, n=point.n, status=status))
+        else:
+            found.append(Point(day, math.exp(max(-FARTHEST, min(FARTHEST, away - limit))), n=point.n))
+    return found
 
 
 def columns_by_importance(data: ReportData) -> list[str]:
