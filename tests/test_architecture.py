@@ -62,6 +62,7 @@ READS_AND_WRITES = {
         "measure/drifting.py",
         "measure/measuring.py",
         "measure/performance.py",
+        "measure/rebase.py",
         "measure/records.py",
         "measure/report.py",
         "alert/slack.py",

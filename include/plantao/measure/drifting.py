@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from plantao.measure.records import Counted
     from plantao.place import Place
 
-DAYS_JUDGED = 60
+DAYS_JUDGED = 180
 """How far back an episode that is still open can have begun."""
 WEEK = 7
 NEXT = "nothing by itself: see in the report whether the score or the outcomes moved with it"
@@ -132,7 +132,7 @@ class _Compared:
                 "drifting",
                 episode.worst,
                 episode.opened,
-                f"{shown} has moved away from the reference since {episode.opened}: {episode.reason}",
+                f"{shown} has moved away from the reference: {episode.reason}",
                 NEXT,
                 {"column": column, "worst_day": episode.worst_day.isoformat(), "link": round(link, 3)},
             )

@@ -7,7 +7,7 @@ on end is a condition of its own, because missing evidence looks like good news.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from plantao.extract.window import of_days
@@ -23,7 +23,7 @@ from plantao.measure.tally import Tally, merged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from plantao.job import Job
     from plantao.ledger import Role
@@ -177,7 +177,9 @@ class Judged:
         base, direction, subject = self.baseline(metric), DIRECTIONS[metric], Subject(metric, self.version)
         if base is None:
             return
-        judgement = degradation.episodes(self.values(metric), base, direction)
+        begins = date.fromisoformat(self.reference["days"]["from"])  # what was before a baseline does not count in it
+        days = [day for day in self.values(metric) if day.day >= begins]
+        judgement = degradation.episodes(days, base, direction)
         margin = degradation.effect_margin(metric, self.job.alert.effect_margin, base, self._size(metric))
         for episode in _still(judgement.worse):
             yield of_episode(subject, episode, degradation.word(episode, self.week(metric), base, margin, direction))

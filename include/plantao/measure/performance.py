@@ -128,12 +128,12 @@ def measure_objective(job: Job, place: Place, days: Collection[date]) -> list[Me
         now, outputs = ledger.now(connection), _outputs(connection, job, place)
         found: list[Metric] = []
         tallied = {role: records.tallies(connection, job, role, min(days), max(days)) for role in ROLES}
+        by_sql = objective_sql.objective_by_day(job, place, connection, sorted(days), outputs)
         for day in sorted(days):
             if wanted.values is not None:
                 found += _by_values(job, day, tallied, now, outputs)
             else:
-                worths = objective_sql.objective_sql(job, place, connection, first=day, last=day, outputs=outputs)
-                found += _by_sql(job, day, worths, tallied, now)
+                found += _by_sql(job, day, by_sql.get(day, []), tallied, now)
         written = history.keep(connection, job, found)
     fields = {"job": job.name, "step": "measure", "days": len(days), "metrics": len(found)}
     log.event("objective measured", {**fields, "changed": written})
