@@ -87,7 +87,7 @@ def data_quality(job: Job, scored: list[dict[str, Any]]) -> int:
     from plantao.measure.measuring import freshen
 
     here = _place()
-    freshen(job, here)
+    freshen(job, here, _days(job, scored))
     return sum(len(measuring.data_quality(job, window, here)) for window in _windows(scored))
 
 

@@ -64,6 +64,7 @@ READS_AND_WRITES = {
         "measure/performance.py",
         "measure/rebase.py",
         "measure/records.py",
+        "measure/report.py",
         "alert/slack.py",
     ),
     *("measure/objective_sql.py", "measure/outcome_copy.py", "measure/outcomes.py"),

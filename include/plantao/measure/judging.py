@@ -126,8 +126,10 @@ class Judged:
             found = estimate.estimate_binary(state["scores"][name], state["chosen"][name], one)
         else:
             found = estimate.estimate_multiclass(state["scores"], state["chosen"], fitted)
-        window = of_days(day, day, self.job.zone)
+        window, wanted = of_days(day, day, self.job.zone), self.job.measure.metrics
         for name, value in found.items():
+            if wanted and name not in wanted:
+                continue
             yield Metric(
                 window,
                 self.version,

@@ -19,7 +19,7 @@ from plantao.measure import state
 from plantao.measure.data_quality import data_quality
 from plantao.measure.drifting import measure_drift
 from plantao.measure.performance import measure_objective, measure_performance, tally
-from plantao.measure.recount import recount
+from plantao.measure.recount import differing, recount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ def measure(job: Job, window: Window, place: Place, *, anew: bool = False) -> Me
             result.problems[name] = error
             log.event("measure failed", {"job": job.name, "part": name, "error": str(error)}, log.WARNING)
 
-    part("daily state", lambda: freshen(job, place, days if anew else ()))
+    part("daily state", lambda: freshen(job, place, days, anew=anew))
     part("data quality", lambda: data_quality(job, window, place))
     part("drift", lambda: measure_drift(job, place, days))
     part("performance", lambda: performance(job, place, days))
@@ -67,12 +67,17 @@ def measure(job: Job, window: Window, place: Place, *, anew: bool = False) -> Me
     return result
 
 
-def freshen(job: Job, place: Place, days: Sequence[date] = ()) -> list[Metric]:
-    """Count the daily state anew where a sum is not the whole truth, and on the given days; gives no figure."""
+def freshen(job: Job, place: Place, days: Sequence[date] = (), *, anew: bool = False) -> list[Metric]:
+    """Count the daily state anew where a sum is not the whole truth; gives no figure.
+
+    Of the given days those whose state is not of as many rows as there are predictions, or all of them with `anew`:
+    predictions may be older than the state, or somebody deleted some.
+    """
     for role in ROLES:
         with ledger.session(job, place, f"plantao/{job.name}/measure") as connection:
             stale = state.stale(connection, job, role)
-        wanted = sorted({*stale, *days})
+            doubtful = days if anew else differing(connection, job, role, days)
+        wanted = sorted({*stale, *doubtful})
         if wanted:
             rows = recount(job, place, role, wanted)
             log.event("days counted anew", {"job": job.name, "role": role, "days": len(wanted), "rows": rows})

@@ -76,9 +76,8 @@ def rebase(job: Job, place: Place, since: date, why: str) -> Rebased:
     Raises UsageError when there is nothing to draw it from.
     """
     with ledger.session(job, place, f"plantao/{job.name}/rebase") as connection:
-        with connection.begin():
-            version = registry.champion(connection, job.score.model).version
-            until = records.last_day(connection, job)
+        version = registry.champion(connection, job.score.model).version
+        until = records.last_day(connection, job)
         if until is None or until < since:
             message = f"job {job.name} has no predictions since {since}."
             raise UsageError(message, "score these days first (plantao backfill), or take an earlier day")
