@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import steady
-from plantao import fan_out, promotion, publishing
+from plantao import cli, fan_out, promotion, publishing
 from plantao.errors import ChecksFailed
 from plantao.request import Request
 from steady import alerts, incidents
@@ -154,6 +156,24 @@ def test_a_check_that_blocks_stops_the_run_until_somebody_decides(client):
     assert client.score(job, day(1), accept_checks=True).counts.scored == 40
     assert incidents(client) == [("break null_share y", "broken", "open")]
     assert client.results("select sum(rows) from plantao.daily_state where column_name = ''") == [(40,)]
+
+
+def test_the_command_line_accepts_what_a_check_blocks(world, monkeypatch, capsys):
+    steady.ready(world, BLOCKING)
+    spoil(world, 1)
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*more):
+        monkeypatch.setattr(sys, "argv", ["plantao", "-q", "run", "bad_reading", "--from", "2013-04-01", *more])
+        with pytest.raises(SystemExit) as ended:
+            cli.entry()
+        return ended.value.code or 0, capsys.readouterr()
+
+    status, said = run("--to", "2013-04-02")
+    assert (status, "--accept-checks" in said.err, world.predictions()) == (1, True, [])
+    status, said = run("--to", "2013-04-02", "--accept-checks")
+    assert (status, "scored          40" in said.out) == (0, True)
 
 
 def test_a_check_that_is_not_blocked_only_warns(world):
