@@ -62,7 +62,7 @@ class Demo:
             for job in JOBS
         ]
 
-    def wait_for(self, run_ids: list[str], job: str = "flight_delay", patience: float = 120) -> None:
+    def wait_for(self, run_ids: list[str], job: str = "flight_delay", patience: float = 300) -> None:
         until = time.monotonic() + patience
         states = {}
         while time.monotonic() < until:
@@ -72,7 +72,7 @@ class Demo:
             time.sleep(0.5)
         assert set(states.values()) == {"success"}, states
 
-    def wait_for_backfills(self, job: str = "flight_delay", patience: float = 120) -> None:
+    def wait_for_backfills(self, job: str = "flight_delay", patience: float = 300) -> None:
         """Wait until the scheduler has written down that they are over: a DAG can have one at a time."""
         until = time.monotonic() + patience
         while any(one["completed_at"] is None for one in self.stack.ask(f"backfills?dag_id={job}")["backfills"]):
