@@ -94,3 +94,17 @@ create or replace view metrics_latest as
 
 alter table parts add column states jsonb;
 comment on column parts.states is 'what the rows of the part looked like, day by day, until it is published';
+
+-- As in 004, but by the clock: now() is when a transaction began to wait for its turn to decide.
+create or replace view model_states as
+  select m.model, m.version,
+    case when t.version is not null then 'champion'
+         when e.event in ('challenger', 'retired') then e.event
+         else 'registered' end as state,
+    t.live_from
+  from models m
+  left join model_timeline t on t.model = m.model and t.version = m.version
+    and t.live_from <= clock_timestamp() and (t.live_until is null or clock_timestamp() < t.live_until)
+  left join lateral (
+    select event from model_events e where e.model = m.model and e.version = m.version order by event_id desc limit 1
+  ) e on true;
