@@ -205,6 +205,17 @@ def challengers(connection: Connection, model: str) -> list[Registered]:
         return [Registered(*row) for row in connection.execute(query, {"model": model})]
 
 
+def beside(connection: Connection, run_id: int) -> list[tuple[int, Registered]]:
+    """Return the attempts of challengers that stand beside a champion's and are not closed, each with its version."""
+    query = text(
+        "select r.run_id, m.model, m.version, m.sha256 from runs r"
+        " join models m on m.model = r.model and m.version = r.model_version"
+        " where r.beside = :run and r.status = 'running' order by m.version"
+    )
+    with connection.begin():
+        return [(row[0], Registered(*row[1:])) for row in connection.execute(query, {"run": run_id})]
+
+
 def state_of(connection: Connection, model: str, version: int) -> str:
     """Return what a version is: champion, challenger, retired or registered. Raises ModelMissing."""
     named(connection, model, version)
