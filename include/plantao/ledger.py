@@ -188,7 +188,7 @@ def start(  # noqa: PLR0913 - what an attempt is known by
             )
     except NotInitialised as error:
         if database.sqlstate_of(error.__cause__ or error) in LOST_THE_RACE:
-            message = f"another process took window {window.shown(job.zone)} of job {job.name} at the same time."
+            message = f"window {window.shown(job.zone)} of job {job.name} is held by another process, as of just now."
             raise WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract") from error
         raise
     return run_id
