@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from airflow.sdk import Context
 
     from plantao.address import Address
@@ -72,25 +74,67 @@ def _requests(job: Job, context: Context, here: Place) -> list[Request]:
             model_version=params["model_version"],
             rescore=params["rescore"],
             dry_run=params["dry_run"],
+            accept_checks=params["accept_checks"],
         )
         for window in ([given] if given is not None else run.owed_windows(job, here))
     ]
 
 
-def measure(job: Job, scored: list[dict[str, Any]]) -> int:
-    """Measure the windows that were scored, and return how many figures there are; a dry run leaves none."""
+def data_quality(job: Job, scored: list[dict[str, Any]]) -> int:
+    """Measure the rows of the windows that were scored, and return how many figures there are."""
+    from plantao.measure import data_quality as measuring
+    from plantao.measure.measuring import freshen
+
+    here = _place()
+    freshen(job, here, _days(job, scored))
+    return sum(len(measuring.data_quality(job, window, here)) for window in _windows(scored))
+
+
+def drift(job: Job, scored: list[dict[str, Any]]) -> int:
+    """Measure how far the days that were scored are from the reference."""
+    from plantao.measure.drifting import measure_drift
+
+    return len(measure_drift(job, _place(), _days(job, scored)))
+
+
+def performance(job: Job, scored: list[dict[str, Any]]) -> int:
+    """Measure how good the model was, as far as it is known."""
+    from plantao.measure import measuring
+
+    return len(measuring.performance(job, _place(), _days(job, scored)))
+
+
+def objective(job: Job, scored: list[dict[str, Any]]) -> int:
+    """Measure what the predictions were worth."""
+    from plantao.measure.performance import measure_objective
+
+    return len(measure_objective(job, _place(), _days(job, scored)))
+
+
+def outcomes(name: str) -> int:
+    """Measure the days of a job whose outcomes have changed since they were measured last."""
+    from plantao.job_file import read_job
+    from plantao.measure import measuring
+
+    here = _place()
+    return len(measuring.outcomes(read_job(here.settings.jobs, name), here))
+
+
+def _windows(scored: list[dict[str, Any]]) -> list[Window]:
+    """Return the windows that were scored; a dry run leaves none."""
     from datetime import datetime
 
     from plantao.extract.window import Window
-    from plantao.measure.history import measure_window
 
-    here, figures = _place(), 0
-    for report in scored:
-        if report["status"] == "dry run":
-            continue
-        start, end = (datetime.fromisoformat(report["window"][edge]) for edge in ("start", "end"))
-        figures += len(measure_window(job, Window.of(start, end), here))
-    return figures
+    edges = [report["window"] for report in scored if report["status"] != "dry run"]
+    return [Window.of(*(datetime.fromisoformat(edge[name]) for name in ("start", "end"))) for edge in edges]
+
+
+def _days(job: Job, scored: list[dict[str, Any]]) -> list[date]:
+    from plantao.measure.measuring import days_of
+
+    here = _place()
+    return sorted({day for window in _windows(scored) for day in days_of(job, window, here)})
 
 
 def reconcile(job: Job, context: Context) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from airflow.sdk import (
     Param,
     RetryAction,
     RetryRule,
+    TaskGroup,
     get_current_context,
     get_parsing_context,
     task,
@@ -57,6 +58,12 @@ FORM: dict[str, Any] = {
         title="Score again",
         description="Score rows again that have a prediction; the old predictions move to the history table.",
     ),
+    "accept_checks": Param(
+        False,
+        type="boolean",
+        title="Accept checks",
+        description="Let the rows become visible although a check that blocks has failed.",
+    ),
     "dry_run": Param(False, type="boolean", title="Dry run", description="Do everything but write."),
 }
 
@@ -82,12 +89,7 @@ def scoring_dag(job: Job) -> DAG:
 
         scored = in_parts(job, predictions) if job.score.fans_out else in_one(job, predictions)
 
-        @task
-        def measure(scored: list[dict[str, Any]]) -> int:
-            """Write down how many rows there were, what they scored on average, and how many gaps they had."""
-            return job_tasks.measure(job, scored)
-
-        measure(scored)
+        measured(job, scored)
         if job.extract.reconcile != "never":
 
             @task(pool=job.extract.connection)
@@ -97,6 +99,38 @@ def scoring_dag(job: Job) -> DAG:
 
             scored >> reconcile()
     return dag
+
+
+def measured(job: Job, scored: Any) -> None:
+    """Add the tasks that measure what was scored; one that fails takes none of the others with it."""
+    with TaskGroup("measure"):
+
+        @task
+        def data_quality(scored: list[dict[str, Any]]) -> int:
+            """Write down how many rows there were, how many gaps, and how many values training never saw."""
+            return job_tasks.data_quality(job, scored)
+
+        @task
+        def drift(scored: list[dict[str, Any]]) -> int:
+            """Hold the rows against the reference, column by column."""
+            return job_tasks.drift(job, scored)
+
+        @task
+        def performance(scored: list[dict[str, Any]]) -> int:
+            """Hold the predictions against what really happened, as far as it is known."""
+            return job_tasks.performance(job, scored)
+
+        data_quality(scored)
+        drift(scored)
+        judged = performance(scored)
+        if job.measure.objective is not None:
+
+            @task(trigger_rule="all_done")
+            def objective(scored: list[dict[str, Any]]) -> int:
+                """Measure what the predictions were worth to the business."""
+                return job_tasks.objective(job, scored)
+
+            judged >> objective(scored)
 
 
 def in_one(job: Job, predictions: Asset) -> Any:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import load_dags
 
 ROOT = Path(__file__).parents[2]
+MEASURE = ("measure.data_quality", "measure.drift", "measure.performance")
 
 
 @pytest.fixture
@@ -35,13 +36,14 @@ def test_every_job_file_is_one_dag_and_nothing_else_is(jobs):
 
 def test_the_projects_own_job_files_are_dags(monkeypatch, airflow_home):
     monkeypatch.setenv("PLANTAO_HOME", str(ROOT))
-    assert set(load_dags()) == {path.stem for path in (ROOT / "include" / "jobs").glob("*.toml")}
+    jobs = {path.stem for path in (ROOT / "include" / "jobs").glob("*.toml")}
+    assert set(load_dags()) == {*jobs, "plantao-outcomes"}
 
 
 def test_a_broken_job_file_is_a_red_dag_that_names_its_mistakes_while_the_others_run(jobs):
     dags = jobs(good=JOB, bad=JOB.replace("late_rows", "laterows"), worse="not toml", **{"Strange Näme": JOB})
     assert set(dags) == {"good", "bad", "worse", "Strange_N_me"}
-    assert list(dags["good"].task_ids) == ["score", "measure", "reconcile"]
+    assert list(dags["good"].task_ids) == ["score", *MEASURE, "reconcile"]
     assert "did you mean 'late_rows'?" in dags["bad"].doc_md
     with pytest.raises(Exception, match=r"(?s)1 mistake.*\[extract\] laterows.*did you mean 'late_rows'"):
         dags["bad"].get_task("job_file_is_broken").python_callable()
@@ -72,15 +74,15 @@ def test_reading_is_bounded_by_a_pool_of_the_clients_connection(jobs):
 
 def test_a_job_that_never_reconciles_has_no_such_task(jobs):
     dag = jobs(one=JOB.replace("late_rows", 'reconcile = "never"\nlate_rows'))["one"]
-    assert list(dag.task_ids) == ["score", "measure"]
+    assert list(dag.task_ids) == ["score", *MEASURE]
 
 
 def test_a_job_with_parts_is_planned_mapped_and_published(jobs):
     dag = jobs(one=JOB.replace("[load]", "parts = 3\n[load]"))["one"]
-    assert set(dag.task_ids) == {"plan", "score_part", "publish", "measure", "reconcile"}
+    assert set(dag.task_ids) == {"plan", "score_part", "publish", *MEASURE, "reconcile"}
     assert dag.get_task("score_part").upstream_task_ids == {"plan"}
     assert dag.get_task("publish").upstream_task_ids == {"plan", "score_part"}
-    assert dag.get_task("measure").upstream_task_ids == {"publish"}
+    assert dag.get_task("measure.drift").upstream_task_ids == {"publish"}
 
 
 def test_the_prediction_table_is_an_asset_that_others_can_build_on(jobs):
@@ -123,7 +125,7 @@ def test_a_tasks_process_builds_only_its_own_dag(jobs, monkeypatch):
 
 def test_the_form_asks_only_for_what_airflow_lacks(jobs):
     params = jobs(one=JOB)["one"].params
-    assert dict(params) == {"model_version": None, "rescore": False, "dry_run": False}
+    assert dict(params) == {"model_version": None, "rescore": False, "accept_checks": False, "dry_run": False}
 
 
 def test_the_dag_file_would_not_be_skipped_by_the_discovery():

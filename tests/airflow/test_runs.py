@@ -31,11 +31,12 @@ def trigger(airflow_world):
 def test_a_run_scores_its_window_and_measures_it(trigger, airflow_world):
     state, tasks = trigger()
     assert state == "success"
-    assert tasks == {"score": ("success", 1), "measure": ("success", 1), "reconcile": ("skipped", 1)}
+    measured = {f"measure.{name}": ("success", 1) for name in ("data_quality", "drift", "performance")}
+    assert tasks == {"score": ("success", 1), **measured, "reconcile": ("skipped", 1)}
     assert [row[0] for row in airflow_world.predictions()] == list(range(1000, 1020))
     assert airflow_world.attempts("status, trigger, airflow_run is not null") == [("succeeded", "manual", True)]
     names = {row[0] for row in airflow_world.results("select name from plantao.metrics_latest")}
-    assert names == {"rows", "late_rows", "mean_score", "null_share", "rejected_share"}
+    assert names >= {"rows", "late_rows", "mean_score", "null_share", "rejected_share", "jensen_shannon", "drift"}
 
 
 def test_results_go_to_the_client_until_another_database_is_set(trigger, airflow_world, monkeypatch):
@@ -96,7 +97,7 @@ def test_a_job_with_parts_leaves_what_one_task_would_have_left(trigger, airflow_
     state, tasks = trigger(1)
     assert state == "success"
     assert {name for name, (outcome, _) in tasks.items() if outcome == "success"} == {
-        "plan", "score_part", "publish", "measure"
+        "plan", "score_part", "publish", "measure.data_quality", "measure.drift", "measure.performance"
     }  # fmt: skip
     assert airflow_world.predictions("id, prediction, score") == whole
     assert airflow_world.attempts("status, parts")[-1] == ("succeeded", 3)
@@ -109,7 +110,7 @@ def test_a_permanent_error_is_not_tried_again(trigger, airflow_world):
     state, tasks = trigger()
     assert state == "failed"
     assert tasks["score"] == ("failed", 1)
-    assert tasks["measure"][0] == "upstream_failed"
+    assert tasks["measure.drift"][0] == "upstream_failed"
     assert len(airflow_world.attempts()) == 1
 
 

@@ -55,6 +55,14 @@ def ours(here, model):
     return score_window
 
 
+def unmeasured(here, model):
+    """Return a whole run that folds nothing into the daily state."""
+    from plantao.measure.sketch import Sketch
+
+    Sketch.add = lambda *_: None
+    return ours(here, model)
+
+
 def slow(here, model):
     """Return a run whose model takes its time, to see whether that holds the source open."""
     from plantao.score import batch
@@ -277,6 +285,7 @@ def usual_query() -> str:
 
 
 WAYS = {
+    "unmeasured": unmeasured,
     "ours": ours,
     "challenged": challenged,
     "slow": slow,

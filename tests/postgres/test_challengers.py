@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from plantao import promotion
 from plantao.errors import SourceRefused, TargetRefused
-from plantao.measure.history import measure_window
+from plantao.measure.data_quality import data_quality
 from world import JOB, day, training_frame
 
 SHADOW = "select id, model_version, score from predictions.bad_reading_shadow order by 1, 2"
@@ -173,7 +173,7 @@ def test_edited_rows_replace_the_challengers_answer(world):
 def test_figures_are_kept_per_version_and_role(world, job):
     challenge(world, world.register(frame=training_frame(seed=1)).version)
     world.score(job, day(1))
-    measure_window(job, day(1), world.place)
+    data_quality(job, day(1), world.place)
     rows = "select role, model_version, n from plantao.metrics_latest where name = 'rows' order by 1 desc"
     assert world.results(rows) == [("challenger", 2, 20), ("champion", 1, 20)] or world.results(rows) == [
         ("champion", 1, 20),

@@ -9,6 +9,7 @@ import pytest
 from plantao import fan_out, promotion, publishing
 from plantao.extract import read
 from plantao.measure import state
+from plantao.measure.measuring import freshen
 from plantao.measure.recount import recount
 from plantao.request import Request
 from world import JOB, World, day, training_frame
@@ -190,3 +191,16 @@ def test_days_are_local_ones(client):
     job = client.ready(SPLIT.replace('schedule = "daily"', 'schedule = "daily"\ntimezone = "America/New_York"'))
     client.score(job, day(2))
     assert {key[1] for key in states(client)} == {FIRST, date(2013, 4, 2)}
+
+
+def test_a_state_that_is_not_of_as_many_rows_as_there_are_predictions_is_counted_anew(client):
+    job = client.ready(SPLIT)
+    for number in (1, 2):
+        client.score(job, day(number))
+    before = states(client)
+    client.results("delete from plantao.daily_state where day = '2013-04-01'")  # predictions older than the state
+    client.results("delete from predictions.bad_reading where source_timestamp >= '2013-04-02Z'")
+    client.score(job, day(2))
+    assert states(client)[1, date(2013, 4, 2), "", ""][0] == 40
+    freshen(job, client.place, [FIRST, date(2013, 4, 2)])
+    same(before, states(client))

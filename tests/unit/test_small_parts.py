@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from plantao import log
 from plantao.errors import DatabaseUnavailable
 from plantao.extract import keys
 from plantao.extract.spool import Spool
+from plantao.extract.window import Window
 from plantao.load import copy_format
 from plantao.load.copy_format import Fixed
 from plantao.measure.control import control_group
@@ -159,9 +161,12 @@ def test_the_parts_of_a_key_do_not_run_together():
 # --- measure ---------------------------------------------------------------------------------------------------------
 
 
+WINDOW = Window(datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 4, 2, tzinfo=UTC))
+
+
 def test_the_figures_of_a_window_are_kept_apart_by_version_and_added_up_over_runs():
     profiles = [(1, {"rows": 10, "missing": {"x": 1}}), (1, {"rows": 30, "missing": {"x": 3}})]
-    found = summarise([Scored(1, 40, 2, 0.25), Scored(2, 10, 0, 0.5)], 50, profiles)
+    found = summarise(WINDOW, [Scored(1, 40, 2, 0.25), Scored(2, 10, 0, 0.5)], 50, profiles)
     values = {(m.model_version, m.name, m.column): (m.value, m.n) for m in found}
     assert values == {
         (1, "rows", ""): (40, 40),
@@ -173,7 +178,7 @@ def test_the_figures_of_a_window_are_kept_apart_by_version_and_added_up_over_run
         (1, "null_share", "x"): (0.1, 40),
         (2, "rejected_share", ""): (0.5, 100),
     }
-    assert summarise([], 0, []) == []
+    assert summarise(WINDOW, [], 0, []) == []
 
 
 # --- log -------------------------------------------------------------------------------------------------------------

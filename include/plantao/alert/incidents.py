@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from plantao import database
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.measure.conditions import Close, Incident, Open, Worsen, changes
 
@@ -51,7 +52,8 @@ def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
 def open_incidents(connection: Connection, job: str) -> list[dict[str, Any]]:
     """Return what is open for a job, the oldest first."""
     query = text("select * from incidents where job = :job and state = 'open' order by incident_id")
-    return [dict(row) for row in connection.execute(query, {"job": job}).mappings()]
+    with database.transaction(connection):
+        return [dict(row) for row in connection.execute(query, {"job": job}).mappings()]
 
 
 def _open(connection: Connection, job: str, lane: Lane) -> list[Incident]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import db, history, jobs, models, scoring, setup, versions
+from plantao.cli import db, history, jobs, models, reference, report, scoring, setup, versions
 from plantao.errors import PlantaoError
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for name, function in (
     ("backfill", scoring.backfill),
     ("measure", scoring.measure),
     ("reconcile", history.reconcile),
+    ("report", report.report),
     ("status", scoring.status),
 ):
     app.command(name)(function)
@@ -57,6 +58,7 @@ for decision in (
 ):
     models.app.command()(decision)
 app.add_typer(models.app, name="models")
+app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
 
 

@@ -10,6 +10,7 @@ import typer
 
 from plantao import ledger, place, standing
 from plantao import run as runs
+from plantao.alert.incidents import open_incidents
 from plantao.cli import show
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
@@ -29,6 +30,7 @@ ATTEMPT_COLUMNS = (
     *("run_id", "status", "window", "trigger", "rows_read", "rows_scored", "rows_rejected"),
     *("rows_already_scored", "rows_late", "finished_at"),
 )
+INCIDENT_COLUMNS = ("lane", "word", "since", "message")
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name: its file without .toml.")]
 FromOption = Annotated[
@@ -46,13 +48,24 @@ def run(
         bool, typer.Option("--rescore", help="Score rows again that have a prediction; the old ones go to the history.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but write.")] = False,
+    accept_checks: Annotated[
+        bool, typer.Option("--accept-checks", help="Let the rows become visible although a check that blocks failed.")
+    ] = False,
     json_: show.JsonOption = False,
 ) -> None:
     """Score a window: by default the last complete one."""
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
     window = _window(declared, start, end, here)
-    request = Request(declared, window, "manual", model_version=model_version, rescore=rescore, dry_run=dry_run)
+    request = Request(
+        declared,
+        window,
+        "manual",
+        model_version=model_version,
+        rescore=rescore,
+        dry_run=dry_run,
+        accept_checks=accept_checks,
+    )
     report = watched(f"scoring {job}, {window.shown(declared.zone)}", lambda: runs.score_window(request, here))
     if json_:
         show.as_json(report.as_dict())
@@ -104,17 +117,30 @@ def backfill(
 
 
 def measure(job: JobArgument, start: FromOption = None, end: ToOption = None, json_: show.JsonOption = False) -> None:
-    """Measure the predictions of a window and keep the figures in plantao.metrics."""
-    from plantao.measure.history import measure_window
+    """Measure the predictions of a window and keep the figures in plantao.metrics.
+
+    With --from and --to its daily state is counted anew, from the source and the predictions.
+    """
+    from plantao.measure.measuring import measure
 
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
-    metrics = measure_window(declared, _window(declared, start, end, here), here)
+    window = _window(declared, start, end, here)
+    measured = watched(f"measuring {job}", lambda: measure(declared, window, here, anew=start is not None))
+    metrics = [metric for metric in measured.metrics if metric.window.overlap(window) is not None]
     if json_:
-        show.as_json([vars(metric) for metric in metrics])
+        show.as_json([{**vars(m), "window": {"start": m.window.start, "end": m.window.end}} for m in metrics])
     else:
-        lines = [(m.name, m.column or "-", m.value, m.n, m.model_version) for m in metrics]
-        show.table(f"{job}: metrics", ("metric", "column", "value", "rows", "version"), lines)
+        lines = [
+            (m.window.shown(declared.zone), m.name, m.column or "-", m.segment or "-", m.value, m.n, m.status)
+            for m in metrics
+            if m.role == "champion"
+        ]
+        show.table(f"{job}: metrics", ("window", "metric", "column", "segment", "value", "rows", "status"), lines)
+    for name, error in measured.problems.items():
+        typer.echo(f"{name}: {error}", err=True)
+    if measured.problems:
+        raise typer.Exit(1)
 
 
 def status(
@@ -134,6 +160,10 @@ def status(
                 typer.echo(f"{state['job']}: {state['error']}", err=True)
         if job is not None:
             attempts = states[0].get("attempts", [])
+            if open_ones := states[0].get("incidents"):
+                show.table(
+                    "Open incidents", INCIDENT_COLUMNS, [[line[c] for c in INCIDENT_COLUMNS] for line in open_ones]
+                )
             show.table("Last attempts", ATTEMPT_COLUMNS, [[line[c] for c in ATTEMPT_COLUMNS] for line in attempts])
     if any(state["health"] not in {"fine", "running", "waiting"} for state in states):
         raise typer.Exit(1)
@@ -145,6 +175,7 @@ def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, An
     with ledger.session(declared, here, "plantao/status") as connection:
         row = next((dict(r) for r in standing.status(connection) if r["job"] == name), {})
         attempts = [dict(r) for r in standing.attempts(connection, name, 10)]
+        incidents = open_incidents(connection, name)
     owed = runs.owed_windows(declared, here)
     last = Window.of(row["last_window_start"], row["last_window_end"]) if row.get("last_window_start") else None
     health = row.get("health", "waiting")
@@ -161,6 +192,7 @@ def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, An
         "owed": [{"start": window.start, "end": window.end} for window in owed],
         "prediction_table": declared.load.table,
         "error": row.get("last_error"),
+        "incidents": incidents,
         "attempts": attempts,
     }
 

@@ -1,107 +1,106 @@
-"""Measure a window, and keep the figures with their earlier values."""
+"""Keep the figures with their earlier values: what has not changed is not written again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import math
+from typing import TYPE_CHECKING
 
-from psycopg2.sql import SQL, Identifier, Literal
 from sqlalchemy import text
 
-from plantao import database, ledger, log
-from plantao.errors import TargetRefused
-from plantao.job_types import parse_table_name
-from plantao.load.table import shadow_job
-from plantao.measure.summary import Metric, Scored, summarise
+from plantao import database
+from plantao.extract.window import Window
+from plantao.measure.metric import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
-    from plantao.extract.window import Window
     from plantao.job import Job
-    from plantao.ledger import Role
-    from plantao.place import Place
+    from plantao.measure.metric import Key
+
+ROWS_AT_ONCE = 5_000
+COLUMNS = "model_version, role, window_start, window_end, name, column_name, segment"
+FIGURES = "value, lower, upper, n, maturity, status, detectable"
 
 
-def measure_window(job: Job, window: Window, place: Place) -> list[Metric]:
-    """Measure the predictions of a window and write what is new into `plantao.metrics`.
+def keep(connection: Connection, job: Job, metrics: Iterable[Metric]) -> int:
+    """Write the metrics that differ from the newest ones, and return how many did.
 
-    Measuring again writes nothing when nothing has changed.
+    In the caller's transaction, or in one of its own.
     """
-    with (
-        ledger.session(job, place, f"plantao/{job.name}/measure") as connection,
-        database.explained("measure", TargetRefused, f"measuring {window.shown(job.zone)}"),
-        database.deadline(connection, database.STATEMENT_SECONDS),
-        connection.begin(),
-    ):
-        metrics = [
-            *summarise(
-                _scored(connection, job, window),
-                _open_rejects(connection, job, window),
-                _profiles(connection, job, window, "champion"),
-            ),
-            *summarise(
-                _scored(connection, shadow_job(job), window),
-                None,
-                _profiles(connection, job, window, "challenger"),
-                "challenger",
-            ),
-        ]
-        written = _write(connection, job, window, metrics)
-    fields = {"job": job.name, "step": "measure", "window": window.shown(job.zone), "metrics": len(metrics)}
-    log.event("measure finished", {**fields, "changed": written})
-    return metrics
+    given = list(metrics)
+    with database.transaction(connection):
+        known = {metric.key: metric for metric in newest(connection, job, {metric.window for metric in given})}
+        new = [metric for metric in given if not _same(known.get(metric.key), metric)]
+        for start in range(0, len(new), ROWS_AT_ONCE):
+            lines = json.dumps([_line(metric) for metric in new[start : start + ROWS_AT_ONCE]])
+            connection.execute(INSERT, {"job": job.name, "lines": lines})
+    return len(new)
 
 
-def _scored(connection: Connection, job: Job, window: Window) -> list[Scored]:
-    schema, name = parse_table_name(job.load.table)
-    there = text("select to_regclass(format('%I.%I', cast(:s as text), cast(:t as text))) is not null")
-    if not connection.execute(there, {"s": schema, "t": name}).scalar():
-        return []
-    query = SQL(
-        "select p.model_version, count(*), count(*) filter (where r.window_start > p.source_timestamp), avg(p.score)"
-        " from {} as p left join runs as r using (run_id)"
-        " where p.source_timestamp >= {}::timestamptz and p.source_timestamp < {}::timestamptz group by 1 order by 1"
-    ).format(Identifier(schema, name), Literal(window.start), Literal(window.end))
-    return [Scored(*row) for row in database.fetch(connection, query)]
+INSERT = text(
+    f"insert into metrics (job, {COLUMNS}, {FIGURES}) select :job, {COLUMNS}, {FIGURES}"
+    " from jsonb_to_recordset(cast(:lines as jsonb)) as l (model_version integer, role text,"
+    " window_start timestamptz, window_end timestamptz, name text, column_name text, segment text,"
+    " value double precision, lower double precision, upper double precision, n bigint,"
+    " maturity double precision, status text, detectable double precision)"
+)
 
 
-def _open_rejects(connection: Connection, job: Job, window: Window) -> int:
+def newest(connection: Connection, job: Job, windows: Iterable[Window]) -> list[Metric]:
+    """Return the newest measurement of each thing in these windows."""
     query = text(
-        "select count(*) from rejected_rows where job = :job and resolved_at is null"
-        " and source_timestamp >= :start and source_timestamp < :end"
+        f"select distinct on (window_start, name, column_name, segment, model_version, role, window_end)"
+        f" {COLUMNS}, {FIGURES} from metrics where job = :job"
+        " and window_start = any(cast(:starts as timestamptz[]))"
+        " order by window_start, name, column_name, segment, model_version, role, window_end, metric_id desc"
     )
-    return int(connection.execute(query, {"job": job.name, "start": window.start, "end": window.end}).scalar_one())
+    wanted = set(windows)
+    values = {"job": job.name, "starts": sorted({window.start for window in wanted})}
+    with database.transaction(connection):
+        rows = connection.execute(query, values).mappings().all()
+    found = []
+    for row in rows:
+        fields = dict(row)
+        window = Window.of(fields.pop("window_start"), fields.pop("window_end"))
+        if window in wanted:
+            found.append(Metric(window, column=fields.pop("column_name"), **fields))
+    return found
 
 
-def _profiles(connection: Connection, job: Job, window: Window, role: Role) -> list[tuple[int, dict[str, object]]]:
+def series(connection: Connection, job: Job, names: Sequence[str], since: object) -> list[Metric]:
+    """Return the newest measurements of some names for all rows, from windows that start at or after a moment."""
     query = text(
-        "select model_version, profile from runs where job = :job and role = :role and status = 'succeeded'"
-        " and window_start = :start and window_end = :end and rows_scored > 0 order by run_id"
+        f"select distinct on (window_start, name, column_name, segment, model_version, role, window_end)"
+        f" {COLUMNS}, {FIGURES} from metrics where job = :job and window_start >= :since and name = any(:names)"
+        " and segment = '' order by window_start, name, column_name, segment, model_version, role, window_end,"
+        " metric_id desc"
     )
-    values = {"job": job.name, "role": role, "start": window.start, "end": window.end}
-    rows = connection.execute(query, values).all()
-    return [(row.model_version, row.profile) for row in rows]
+    with database.transaction(connection):
+        rows = connection.execute(query, {"job": job.name, "since": since, "names": list(names)}).mappings().all()
+    found = []
+    for row in rows:
+        fields = dict(row)
+        window = Window.of(fields.pop("window_start"), fields.pop("window_end"))
+        found.append(Metric(window, column=fields.pop("column_name"), **fields))
+    return found
 
 
-def _write(connection: Connection, job: Job, window: Window, metrics: Sequence[Metric]) -> int:
-    """Insert the figures that differ from the newest ones, and return how many did."""
-    statement = text(
-        "insert into metrics (job, model_version, role, window_start, window_end, name, column_name, value, n)"
-        " select :job, :version, :role, :start, :end, :name, :column, :value, :n where not exists ("
-        " select from metrics_latest where job = :job and model_version = :version and role = :role"
-        " and window_start = :start and window_end = :end and name = :name and column_name = :column and segment = ''"
-        " and value is not distinct from cast(:value as double precision) and n = :n)"
-    )
-    changed = 0
-    for metric in metrics:
-        values: dict[str, Any] = {
-            "version": metric.model_version,
-            "role": metric.role,
-            "name": metric.name,
-            "column": metric.column,
-        }
-        values |= {"value": metric.value, "n": metric.n, "job": job.name}
-        changed += connection.execute(statement, {**values, "start": window.start, "end": window.end}).rowcount
-    return changed
+def _same(one: Metric | None, other: Metric) -> bool:
+    if one is None or one.status != other.status or one.n != other.n:
+        return False
+    pairs = [(getattr(one, name), getattr(other, name)) for name in FLOATS]
+    return all(a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-9)) for a, b in pairs)
+
+
+FLOATS = ("value", "lower", "upper", "maturity", "detectable")
+
+
+def _line(metric: Metric) -> dict[str, object]:
+    key: Key = metric.key
+    names = ("model_version", "role", "name", "column_name", "segment")
+    line: dict[str, object] = dict(zip(names, key, strict=False))
+    line |= {"window_start": metric.window.start.isoformat(), "window_end": metric.window.end.isoformat()}
+    return line | {name: getattr(metric, name) for name in (*FLOATS, "n", "status")}

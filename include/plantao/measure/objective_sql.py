@@ -22,7 +22,7 @@ from plantao.measure.outcome_copy import STEP, copy_over
 from plantao.measure.outcomes import targets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from sqlalchemy import Connection
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from plantao.place import Place
     from plantao.score.manifest import Output
 
+DAYS_AT_ONCE = 31
 BLOCKS = 20
 SECONDS = 60
 ARMS = {"control": "in_control_group", "treated": "not in_control_group"}
@@ -80,19 +81,43 @@ def objective_sql(  # noqa: PLR0913 - what it is asked for
         return []
     window = maturity.window_of(first, last, job.zone)
     copy_over(job, place, connection, window, as_number=existing[0].of_numbers)
-    found = []
-    for target in existing:
-        with database.explained(STEP, TargetRefused, "joining predictions with outcomes"), connection.begin():
-            database.execute(connection, create(target, window, outputs))
-            query = SQL("select model_version, count(*) from {} group by 1 order by 1").format(outcome_query.SCORED)
-            versions = database.fetch(connection, query)
-        try:
-            if versions:
-                check(objective.sql, place, job, connection, target)
-            found += [_asked(connection, job, target, Worth(target.role, *version)) for version in versions]
-        except ObjectiveFailed as error:
-            found += [Worth(target.role, version, rows, problem=str(error)) for version, rows in versions]
+    return [worth for target in existing for worth in _over(job, place, connection, target, (window, outputs))]
+
+
+def objective_by_day(
+    job: Job, place: Place, connection: Connection, days: Sequence[date], outputs: Mapping[int, Output]
+) -> dict[date, list[Worth]]:
+    """Return the same for each of several days on its own; outcomes are copied once for a month of days."""
+    objective, existing = job.measure.objective, targets(job, connection)
+    found: dict[date, list[Worth]] = {}
+    if objective is None or objective.sql is None or job.measure.outcome is None or not existing:
+        return found
+    for chunk in maturity.chunks(dict.fromkeys(days, 1), DAYS_AT_ONCE, DAYS_AT_ONCE):
+        window = maturity.window_of(chunk[0], chunk[-1], job.zone)
+        copy_over(job, place, connection, window, as_number=existing[0].of_numbers)
+        for day in chunk:
+            of_day = (maturity.window_of(day, day, job.zone), outputs)
+            found[day] = [w for target in existing for w in _over(job, place, connection, target, of_day)]
     return found
+
+
+def _over(
+    job: Job, place: Place, connection: Connection, target: Target, of: tuple[Window, Mapping[int, Output]]
+) -> list[Worth]:
+    """Return what the predictions of a window in one table were worth, once the outcomes are here."""
+    objective = job.measure.objective
+    assert objective is not None
+    assert objective.sql is not None
+    with database.explained(STEP, TargetRefused, "joining predictions with outcomes"), connection.begin():
+        database.execute(connection, create(target, *of))
+        query = SQL("select model_version, count(*) from {} group by 1 order by 1").format(outcome_query.SCORED)
+        versions = database.fetch(connection, query)
+    try:
+        if versions:
+            check(objective.sql, place, job, connection, target)
+        return [_asked(connection, job, target, Worth(target.role, *version)) for version in versions]
+    except ObjectiveFailed as error:
+        return [Worth(target.role, version, rows, problem=str(error)) for version, rows in versions]
 
 
 def create(target: Target, window: Window, outputs: Mapping[int, Output]) -> Composable:

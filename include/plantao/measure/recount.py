@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg2.sql import SQL, Identifier, Literal
+from sqlalchemy import text
 
 from plantao import database, ledger
 from plantao.errors import TargetRefused
@@ -70,6 +72,31 @@ def recount(job: Job, place: Place, role: Role, days: Sequence[date]) -> int:
                 write.take_lock(connection, f"plantao.load {schema}.{name}")
                 rows += _Day(aimed, place, role, of_days(day, day, job.zone), connection).count(source, target, day)
     return rows
+
+
+def differing(connection: Connection, job: Job, role: Role, days: Sequence[date]) -> list[date]:
+    """Return the days whose state is not of as many rows, version by version, as there are predictions."""
+    aimed = job if role == "champion" else shadow_job(job)
+    schema, name = parse_table_name(aimed.load.table)
+    if not days or write.find_table(connection, schema, name) is None:
+        return []
+    window = of_days(min(days), max(days), job.zone)
+    predicted = SQL(
+        "select (p.source_timestamp at time zone {zone})::date, p.model_version, count(*) from {table} as p"
+        " where p.source_timestamp >= {start} and p.source_timestamp < {end} group by 1, 2"
+    ).format(
+        zone=Literal(job.timezone), table=Identifier(schema, name), start=Literal(window.start), end=Literal(window.end)
+    )
+    query = text(
+        "select day, model_version, sum(rows)::bigint from daily_state where job = :job and role = :role"
+        " and segment = '' and column_name = '' and day between :first and :last group by 1, 2"
+    )
+    with connection.begin():
+        there = {(day, version): rows for day, version, rows in database.fetch(connection, predicted)}
+        values = {"job": job.name, "role": role, "first": min(days), "last": max(days)}
+        counted = {(day, version): rows for day, version, rows in connection.execute(query, values)}
+    odd = {key[0] for key in there.keys() | counted.keys() if there.get(key) != counted.get(key)}
+    return sorted(odd & set(days))
 
 
 @contextmanager

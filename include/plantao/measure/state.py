@@ -71,6 +71,19 @@ def reference_of(connection: Connection, job: Job, version: int) -> Reference:
     return Reference(found[0], found[1])
 
 
+def reference_numbered(connection: Connection, job: Job, version: int, number: int) -> Mapping[str, Any]:
+    """Return one reference of a model version by its number."""
+    query = text(
+        "select reference from reference_versions where job = :job and model_version = :version"
+        " and reference_version = :number union all select reference from models where :number = 1"
+        " and model = :model and version = :version"
+    )
+    values = {"job": job.name, "model": job.score.model, "version": version, "number": number}
+    with database.transaction(connection):
+        found: Mapping[str, Any] = connection.execute(query, values).scalar_one()
+    return found
+
+
 def known_segments(connection: Connection, job: Job, names: Sequence[str]) -> dict[str, list[str]]:
     """Return, for each segment column, the values that are counted apart by now."""
     if not names:

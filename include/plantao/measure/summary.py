@@ -9,22 +9,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from plantao.measure.metric import Metric
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from plantao.extract.window import Window
     from plantao.ledger import Role
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One measurement of a window; `n` is the number of rows it rests on."""
-
-    model_version: int
-    name: str
-    value: float | None
-    n: int
-    column: str = ""
-    role: Role = "champion"
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,7 @@ class Scored:
 
 
 def summarise(
+    window: Window,
     scored: Sequence[Scored],
     rejected: int | None,
     profiles: Sequence[tuple[int, Mapping[str, Any]]],
@@ -51,9 +43,9 @@ def summarise(
     metrics = []
     for part in scored:
         metrics += [
-            Metric(part.model_version, "rows", part.rows, part.rows),
-            Metric(part.model_version, "late_rows", part.late, part.rows),
-            Metric(part.model_version, "mean_score", part.mean_score, part.rows),
+            Metric(window, part.model_version, "rows", part.rows, part.rows),
+            Metric(window, part.model_version, "late_rows", part.late, part.rows),
+            Metric(window, part.model_version, "mean_score", part.mean_score, part.rows),
         ]
     for version in sorted({version for version, _ in profiles}):
         rows, missing = 0, Counter[str]()
@@ -61,9 +53,9 @@ def summarise(
             rows += profile["rows"]
             missing.update(profile["missing"])
         for column, count in missing.items():
-            metrics.append(Metric(version, "null_share", count / rows if rows else None, rows, column))
+            metrics.append(Metric(window, version, "null_share", count / rows if rows else None, rows, column))
     newest = max((m.model_version for m in metrics), default=None)
     if newest is not None and rejected is not None:
         total = rejected + sum(part.rows for part in scored)
-        metrics.append(Metric(newest, "rejected_share", rejected / total if total else None, total))
+        metrics.append(Metric(window, newest, "rejected_share", rejected / total if total else None, total))
     return [replace(metric, role=role) for metric in metrics]

@@ -1,0 +1,110 @@
+"""Measure a window: data quality, drift, performance, and what it was worth; each part on its own.
+
+daily state (counted by the run) -> data quality, drift
+outcomes (however late)          -> performance -> objective
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from plantao import ledger, log
+from plantao.errors import PlantaoError
+from plantao.extract.window import local_days
+from plantao.measure import state
+from plantao.measure.data_quality import data_quality
+from plantao.measure.drifting import measure_drift
+from plantao.measure.performance import measure_objective, measure_performance, tally
+from plantao.measure.recount import differing, recount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date
+
+    from plantao.extract.window import Window
+    from plantao.job import Job
+    from plantao.ledger import Role
+    from plantao.measure.metric import Metric
+    from plantao.place import Place
+
+LONGEST = 400
+"""Days of a window that are listed one by one; of a longer one, those that have predictions."""
+ROLES: tuple[Role, ...] = ("champion", "challenger")
+
+
+@dataclass
+class Measured:
+    """The figures of a window, and which parts failed."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    problems: dict[str, PlantaoError] = field(default_factory=dict)
+
+
+def measure(job: Job, window: Window, place: Place, *, anew: bool = False) -> Measured:
+    """Measure a window and write what is new into `plantao.metrics`; a part that fails never loses the others.
+
+    With `anew` the daily state of the window is counted again from the source and the predictions.
+    """
+    result = Measured()
+    days = days_of(job, window, place)
+
+    def part(name: str, call: Callable[[], Sequence[Metric]]) -> None:
+        try:
+            result.metrics += call()
+        except PlantaoError as error:
+            result.problems[name] = error
+            log.event("measure failed", {"job": job.name, "part": name, "error": str(error)}, log.WARNING)
+
+    part("daily state", lambda: freshen(job, place, days, anew=anew))
+    part("data quality", lambda: data_quality(job, window, place))
+    part("drift", lambda: measure_drift(job, place, days))
+    part("performance", lambda: performance(job, place, days))
+    part("objective", lambda: measure_objective(job, place, days))
+    return result
+
+
+def freshen(job: Job, place: Place, days: Sequence[date] = (), *, anew: bool = False) -> list[Metric]:
+    """Count the daily state anew where a sum is not the whole truth; gives no figure.
+
+    Of the given days those whose state is not of as many rows as there are predictions, or all of them with `anew`:
+    predictions may be older than the state, or somebody deleted some.
+    """
+    for role in ROLES:
+        with ledger.session(job, place, f"plantao/{job.name}/measure") as connection:
+            stale = state.stale(connection, job, role)
+            doubtful = days if anew else differing(connection, job, role, days)
+        wanted = sorted({*stale, *doubtful})
+        if wanted:
+            rows = recount(job, place, role, wanted)
+            log.event("days counted anew", {"job": job.name, "role": role, "days": len(wanted), "rows": rows})
+    return []
+
+
+def performance(job: Job, place: Place, days: Sequence[date] = ()) -> list[Metric]:
+    """Hold predictions against outcomes where either has changed; measure these days, the given and the last ones."""
+    if job.measure.outcome is None:
+        return measure_performance(job, place, days)
+    return measure_performance(job, place, sorted({*days, *tally(job, place, days)}))
+
+
+def outcomes(job: Job, place: Place) -> list[Metric]:
+    """Measure again the days whose outcomes have changed, without looking at the others."""
+    changed = tally(job, place)
+    return [*measure_performance(job, place, changed), *measure_objective(job, place, changed)]
+
+
+def days_of(job: Job, window: Window, place: Place) -> list[date]:
+    """Return the local days of a window."""
+    if window.end - window.start <= timedelta(days=LONGEST):
+        return local_days(window, job.zone)
+    query = text(
+        "select distinct day from daily_state where job = :job and role = 'champion'"
+        " and day <= (cast(:end as timestamptz) at time zone :zone)::date order by day"
+    )
+    with ledger.session(job, place, f"plantao/{job.name}/measure") as connection, connection.begin():
+        values = {"job": job.name, "end": window.end, "zone": job.timezone}
+        return list(connection.execute(query, values).scalars())

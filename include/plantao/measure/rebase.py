@@ -1,0 +1,203 @@
+"""Draw a new baseline from production: what is normal now, when the old reference has become a matter of the past.
+
+The rows of the source since a day, with the predictions that were made of them, become a reference in the same form as
+the one that was stored with the model; how good the model was on each day comes from the tallies of its outcomes. The
+days since then are counted anew in the new bins. Baselines are numbered and kept, each with who drew it and why.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import text
+
+from plantao import database, ledger, log
+from plantao.errors import SourceRefused, TargetRefused, UsageError
+from plantao.extract import keys, query, read
+from plantao.extract.query import Branch, both
+from plantao.extract.window import of_days
+from plantao.measure import quality, records
+from plantao.measure.bins import SCORE_BINS, labels
+from plantao.measure.maturity import is_mature
+from plantao.measure.reference import PERFORMANCE, Days, reference_profile
+from plantao.measure.tally import Tally, merged
+from plantao.score import registry
+from plantao.score.predict import to_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    import pandas as pd
+    from sqlalchemy import Connection
+
+    from plantao.extract.window import Window
+    from plantao.job import Job
+    from plantao.place import Place
+    from plantao.score.manifest import Manifest, Output
+
+MOST_ROWS = 200_000
+FEWEST_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """The new baseline of a job."""
+
+    job: str
+    model_version: int
+    reference_version: int
+    from_day: date
+    until_day: date
+    rows: int
+    days: int
+    mature_days: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What the new baseline cannot do yet."""
+        notes = []
+        if self.days < FEWEST_DAYS:
+            notes.append(f"{self.days} days: drift is judged from {FEWEST_DAYS} days on")
+        if self.mature_days < FEWEST_DAYS:
+            notes.append(f"{self.mature_days} mature days: degradation is judged from {FEWEST_DAYS} on")
+        return notes
+
+
+def rebase(job: Job, place: Place, since: date, why: str) -> Rebased:
+    """Draw the baseline of the champion anew from the days since `since`, and return what it rests on.
+
+    Raises UsageError when there is nothing to draw it from.
+    """
+    with ledger.session(job, place, f"plantao/{job.name}/rebase") as connection:
+        version = registry.champion(connection, job.score.model).version
+        until = records.last_day(connection, job)
+        if until is None or until < since:
+            message = f"job {job.name} has no predictions since {since}."
+            raise UsageError(message, "score these days first (plantao backfill), or take an earlier day")
+        manifest = records.manifests(job, place, [version]).get(version)
+        if manifest is None:
+            message = f"the store has no manifest of {job.score.model}/{version}."
+            raise UsageError(message, "plantao models verify")
+        rows = _rows(connection, job, place, of_days(since, until, job.zone), manifest)
+        if not rows.num_rows:
+            message = f"version {version}, the champion, has no predictions of {job.name} since {since}."
+            raise UsageError(message, "let it score for some weeks first")
+        profile = _profile(rows, manifest, job)
+        tallied = records.tallies(connection, job, "champion", since, until).get(version, {})
+        mature = _with_outcomes(profile, job, manifest.output, tallied, ledger.now(connection))
+        with database.explained("measure", TargetRefused, "writing the baseline"), connection.begin():
+            number = _write(connection, job, version, profile, (since, until), why)
+    found = Rebased(job.name, version, number, since, until, rows.num_rows, profile["days"]["count"], mature)
+    log.event("baseline drawn anew", {**vars(found), "why": why})
+    return found
+
+
+def _rows(connection: Connection, job: Job, place: Place, window: Window, manifest: Manifest) -> pa.Table:
+    """Return the rows of a window that the version has scored, with its answers; of many rows a sample by key."""
+    application = f"plantao/{job.name}/rebase"
+    with (
+        database.explained("measure", SourceRefused, "reading the rows again"),
+        database.snapshot(place.address(job.extract.connection), application) as snapshot,
+        database.snapshot(place.address(job.load.connection), application) as target,
+    ):
+        source = read.source_of(job, snapshot, connection)
+        counts = target.table(database.quoted(connection, query.count_answers(source, window))).to_pylist()
+        slices = -(-sum(row["n"] for row in counts) // MOST_ROWS) or 1
+        answers = target.table(database.quoted(connection, query.select_answers(source, window, (0, slices))))
+        answers = answers.filter(pc.equal(answers.column("v"), manifest.version))
+        features = query.select_features([manifest.contract], source.types)
+        condition = both(source.within(window), query.slice_of(source, "s", 0, slices))
+        rows = query.select_rows(source, window, [Branch(condition, may_be_late=False)], features.columns)
+        there = snapshot.table(database.quoted(connection, rows))
+        joined: pa.Table = there.join(answers, keys.key_names(there), join_type="inner").combine_chunks()
+        return joined
+
+
+def _profile(rows: pa.Table, manifest: Manifest, job: Job) -> dict[str, Any]:
+    frame = to_frame([_array(rows, f"f{i}") for i in range(len(manifest.contract.columns))], manifest.contract)
+    stamps: pd.Series[Any] = rows.column("t").to_pandas()
+    days = Days(stamps, job.zone, threshold=job.score.threshold)
+    return reference_profile(frame, manifest.contract, _raw(rows, manifest.output), manifest.output, days)
+
+
+def _raw(rows: pa.Table, output: Output) -> np.ndarray[Any, Any]:
+    """Return the scores that were written as the model's raw answers."""
+    score = rows.column("s").to_numpy()
+    if output.kind == "regression":
+        return score[:, None]  # type: ignore[no-any-return]
+    if output.kind == "binary":
+        return np.stack([score if label == output.positive else 1 - score for label in output.classes], axis=1)
+    every = [json.loads(line) for line in rows.column("every").to_pylist()]
+    return np.array([[line[str(label)] for label in output.classes] for line in every], float)
+
+
+def _array(rows: pa.Table, name: str) -> pa.Array:
+    return rows.column(name).chunk(0)
+
+
+def _with_outcomes(
+    profile: dict[str, Any], job: Job, output: Output, tallied: Mapping[date, Mapping[str, Tally]], now: Any
+) -> int:
+    """Add to a profile how good the model was on each mature day, and how its scores are calibrated."""
+    outcome = job.measure.outcome
+    if outcome is None:
+        return 0
+    mature = {
+        day: of_day[""]
+        for day, of_day in sorted(tallied.items())
+        if "" in of_day
+        and is_mature(outcome, of_days(day, day, job.zone).end, of_day[""].labelled, of_day[""].rows, now)
+    }
+    performance = []
+    for day, tally in mature.items():
+        measured = quality.measure_tally(tally, output.kind, output.positive, PERFORMANCE, mature=True)
+        figures = {m.name: m.value for m in measured if not m.column and m.status == "ok"}
+        performance.append({"day": day.isoformat(), "n": tally.labelled, **figures})
+    profile["days"]["performance"] = performance
+    if mature and output.kind != "regression":
+        profile["calibration"] = _calibration(merged(mature.values()), output)
+    return len(mature)
+
+
+def _calibration(tally: Tally, output: Output) -> dict[str, Any]:
+    """Return, for each class that is counted, how many rows each score bin had and how many were of the class."""
+    counted = labels([output.positive]) if output.kind == "binary" else labels(output.classes)
+    found = {}
+    for name in counted:
+        n, positives = [0] * SCORE_BINS, [0] * SCORE_BINS
+        bins = tally.state["bins"] if output.kind == "binary" else tally.state["bins"].get(name, {})
+        for place, cell in bins.items():
+            pairs = list(cell.values()) if output.kind == "binary" else [cell]
+            n[int(place)] += sum(int(pair[0] + pair[1]) for pair in pairs)
+            positives[int(place)] += sum(int(pair[1]) for pair in pairs)
+        found[name] = {"n": n, "positives": positives}
+    return found
+
+
+def _write(  # noqa: PLR0913, PLR0917 - what a baseline is known by
+    connection: Connection, job: Job, version: int, profile: Mapping[str, Any], days: tuple[date, date], why: str
+) -> int:
+    values = {"job": job.name, "version": version, "from": days[0], "until": days[1], "who": getpass.getuser()}
+    lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.rebase ' || :job, 0))")
+    connection.execute(lock, values)
+    insert = text(
+        "insert into reference_versions (job, model_version, reference_version, reference, from_day, until_day, who,"
+        " why) select :job, :version, coalesce(max(reference_version), 1) + 1, cast(:reference as jsonb), :from,"
+        " :until, :who, :why from reference_versions where job = :job and model_version = :version"
+        " returning reference_version"
+    )
+    given = {**values, "reference": json.dumps(profile), "why": why}
+    number: int = connection.execute(insert, given).scalar_one()
+    stale = text(
+        "insert into stale_days (job, role, day, why) select distinct :job, role, day, :reason from daily_state"
+        " where job = :job and model_version = :version and day >= :from on conflict (job, role, day) do nothing"
+    )
+    connection.execute(stale, {**values, "reason": f"baseline {number} has bins of its own"})
+    return number

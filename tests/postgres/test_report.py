@@ -1,0 +1,138 @@
+"""The report of a job: read from the tables, written as one page, opened in a browser without a network."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import date, timedelta
+
+import pytest
+
+import story
+from plantao import cli, ledger
+from plantao.measure import pictures
+from plantao.measure.headline import headline
+from plantao.measure.page import page
+from plantao.measure.report import read_report
+from plantao.measure.report_data import week_of
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def read(world, job, *period):
+    with ledger.session(job, world.place) as connection:
+        return read_report(connection, job, *period)
+
+
+def test_the_report_reads_what_the_tables_tell(world):
+    data = read(world, story.tell(world))
+    assert (data.first, data.last, len(data.days)) == (story.FIRST, story.LAST, 120)
+    assert (data.version, data.reference_version, data.main_metric) == (4, 1, "roc_auc")
+    assert [point.status for point in data.points("roc_auc")][-4:] == ["ok", "provisional", "provisional", "no_labels"]
+    assert data.reference_mean("roc_auc") == pytest.approx(0.724, abs=0.01)
+    assert sum(data.score_state["scores"]["true"]) == data.score_state["rows"] > 20_000
+    assert [one.word for one in data.incidents] == ["degraded", "watch", "drifting", "broken"] or {
+        one.word for one in data.incidents
+    } == {"degraded", "watch", "drifting", "broken"}
+    assert [run.day for run in data.runs if run.failed] == [story.FIRST + timedelta(days=70)]
+    assert [(one.version, one.day) for one in data.versions][-1] == (4, story.FIRST + timedelta(days=41))
+
+
+def test_the_headline_says_degraded_since_when_and_for_whom(world):
+    told = headline(read(world, story.tell(world)))
+    assert told.level == "degraded"
+    assert told.title == "Degraded since 13 Nov 2013"
+    text = " ".join(told.sentences)
+    assert "Worst for carrier=EV, origin=LGA." in text
+    assert text.startswith("Minutes saved per row is 0.6")
+    assert "ROC AUC is 0.6" in text
+    assert "3 incidents are open." in text
+
+
+def test_a_period_ends_where_it_is_told_to(world):
+    data = read(world, story.tell(world), date(2013, 8, 10), date(2013, 8, 20))
+    assert (data.days[0], data.days[-1]) == (date(2013, 8, 10), date(2013, 8, 20))
+    assert {figure.point.day for figure in data.figures} == set(data.days)
+    assert not data.incidents
+    assert headline(data).level == "fine"
+
+
+def test_a_day_that_was_measured_again_shows_its_newest_value(world):
+    job = story.tell(world)
+    start = story.start_of(story.FIRST)
+    again = {"job": "flight_delay", "model_version": 3, "name": "roc_auc", "value": 0.5, "n": 900,
+             "window_start": start, "window_end": start + timedelta(days=1)}  # fmt: skip
+    week = {**again, "value": 0.1, "window_end": start + timedelta(days=7)}
+    other = {**again, "value": 0.2, "role": "challenger", "model_version": 5}
+    for row in (again, week, other):
+        story.insert(world, "metrics", [row])
+    assert read(world, job).points("roc_auc")[0].value == 0.5
+
+
+def test_a_new_job_has_a_report_that_says_so(world):
+    job = story.declare(world, "pt")
+    data = read(world, job)
+    assert headline(data).title == "Evidência insuficiente"
+    assert week_of(data, "roc_auc") is None
+    assert page(data).count("<svg") >= 8
+
+
+@pytest.fixture
+def written(world, tmp_path, monkeypatch, capsys):
+    """Return a function that calls `plantao report` and gives back the folder and the exit status."""
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["plantao", "report", "flight_delay", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.entry()
+        capsys.readouterr()
+        return ended.value.code
+
+    return call
+
+
+def test_the_command_writes_the_page_and_the_pictures(world, written, tmp_path):
+    story.tell(world)
+    out, folder = tmp_path / "out" / "report.html", tmp_path / "pictures"
+    assert not written("--out", str(out), "--png", str(folder), "--from", "2013-10-01", "--to", "2013-12-01")
+    assert "Degraded since" in out.read_text()
+    assert {path.stem for path in folder.iterdir()} == set(pictures.PICTURES)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("period", [("2013-10-02", "2013-10-02"), ("yesterday", "2013-10-02")])
+def test_a_period_that_is_none_is_wrong_usage(world, written, tmp_path, period):
+    story.tell(world)
+    assert written("--out", str(tmp_path / "x.html"), "--from", period[0], "--to", period[1]) == 2
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_opens_offline_at_both_widths(world, tmp_path, width, scheme):
+    from playwright.sync_api import sync_playwright
+
+    file = tmp_path / "report.html"
+    file.write_text(page(read(world, story.tell(world))), encoding="utf-8")
+    said, asked = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": width, "height": 800}, offline=True, color_scheme=scheme)
+        opened = context.new_page()
+        opened.on("console", lambda message: said.append(message.text))
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.on("request", lambda request: asked.append(request.url))
+        opened.goto(file.as_uri())
+        # As wide as the screen, and not a pixel wider: nobody scrolls sideways on a phone.
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        shown = opened.evaluate(
+            "[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width).length"
+        )
+        browser.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert shown == len(pictures.PICTURES)
