@@ -140,9 +140,11 @@ def start(  # noqa: PLR0913 - what an attempt is known by
     origin: Origin,
     *,
     role: Role = "champion",
+    beside: int | None = None,
 ) -> int:
     """Write the attempt `running` and return its run_id. Raises WindowBusy when a live attempt holds the window.
 
+    `beside` is the champion's attempt whose parts a challenger scores.
     An attempt whose session is gone is closed as failed. So is an earlier try of the same Airflow task; should its
     process still be alive, frozen or cut off, then its session is ended, because it may hold the locks of a load.
     """
@@ -153,6 +155,7 @@ def start(  # noqa: PLR0913 - what an attempt is known by
         "start": window.start,
         "end": window.end,
         "role": role,
+        "beside": beside,
         "trigger": origin.trigger,
         "airflow_run": origin.airflow_run,
         "worker": origin.worker,
@@ -169,8 +172,8 @@ def start(  # noqa: PLR0913 - what an attempt is known by
     )
     insert = text(
         "insert into runs (job, model, model_version, role, window_start, window_end, trigger, airflow_run, worker,"
-        " code_version, environment) values (:job, :model, :version, :role, :start, :end, :trigger, :airflow_run,"
-        " :worker, :code_version, cast(:environment as jsonb)) returning run_id"
+        " code_version, environment, beside) values (:job, :model, :version, :role, :start, :end, :trigger,"
+        " :airflow_run, :worker, :code_version, cast(:environment as jsonb), :beside) returning run_id"
     )
     try:
         with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
@@ -185,7 +188,8 @@ def start(  # noqa: PLR0913 - what an attempt is known by
             )
     except NotInitialised as error:
         if database.sqlstate_of(error.__cause__ or error) in LOST_THE_RACE:
-            raise _busy(job, window, "another process that started at the same time") from error
+            message = f"window {window.shown(job.zone)} of job {job.name} is held by another process, as of just now."
+            raise WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract") from error
         raise
     return run_id
 
@@ -210,11 +214,22 @@ def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> N
         ),
         {"run": rival["run_id"], "reason": reason},
     )
+    close_orphans(connection, rival["run_id"])
 
 
-def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
-    message = f"window {window.shown(job.zone)} of job {job.name} is held by {holder}. Nothing was written."
-    return WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
+def close_orphans(connection: Connection, run_id: int) -> None:
+    """Close the challengers' attempts that a champion's of the same job has left behind, in the caller's transaction.
+
+    One whose row is held right now waits for the next plan, because the champion waits for no challenger.
+    """
+    statement = text(
+        "update runs set status = 'failed', finished_at = clock_timestamp(), error_kind = 'transient',"
+        " error = 'the champion''s run ' || beside || ' has ended without it; nothing of it was written'"
+        " where run_id in (select k.run_id from runs k join runs c on c.run_id = k.beside"
+        " where k.status = 'running' and c.job = (select job from runs where run_id = :run)"
+        " and (c.status = 'failed' or c.finished_at < now() - interval '1 day') for update of k skip locked)"
+    )
+    connection.execute(statement, {"run": run_id})
 
 
 def name_version(connection: Connection, run_id: int, version: int, note: str | None) -> None:
@@ -280,6 +295,7 @@ def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool, a
     replaced = text("select exists (select from runs where run_id = :run and status = 'failed')")
     with connection.begin():
         if connection.execute(statement, values).rowcount == 1:
+            close_orphans(connection, run_id)
             if alert is not None:
                 raise_alert(connection, alert)
             return True

@@ -120,7 +120,9 @@ def _alert(job: str, lane: Lane, change: Change, run_id: int | None) -> Alert:
     again = "worse: " if isinstance(change, Worsen) else ""
     kind = condition.word if condition.word == "improved" else lane
     about = f"{job} {condition.fingerprint}"
-    return Alert(kind, about, f"{job}: {again}{condition.message}", condition.next_step, job, run_id)
+    return Alert(
+        kind, about, f"{job}: {again}{condition.message} (since {condition.since})", condition.next_step, job, run_id
+    )
 
 
 def _day(since: date | None) -> str:

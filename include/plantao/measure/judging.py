@@ -78,7 +78,9 @@ class Judged:
         status: Status = "ok" if mature else "provisional" if whole.rows else "no_rows"
         label_coverage = Measurement("label_coverage", known, None, None, whole.rows, status)
         yield where.metric(label_coverage, known)
-        for one in self._measured(whole, self.job.measure.metrics, mature=mature):
+        # What the rule watches is measured too where the job asks for other metrics.
+        wanted = dict.fromkeys((*self.job.measure.metrics, *bases)) if self.job.measure.metrics else ()
+        for one in self._measured(whole, tuple(wanted), mature=mature):
             base = bases.get(one.name)
             yield where.metric(one, known, None if base is None else degradation.detectable(base))
         for segment, tally in of_day.items():

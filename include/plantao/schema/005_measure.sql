@@ -143,3 +143,24 @@ from expected e
 left join last_good g using (job)
 left join last_attempt a using (job)
 left join troubled t using (job);
+
+-- As in 004, but by the clock: now() is when a transaction began to wait for its turn to decide.
+create or replace view model_states as
+  select m.model, m.version,
+    case when t.version is not null then 'champion'
+         when e.event in ('challenger', 'retired') then e.event
+         else 'registered' end as state,
+    t.live_from
+  from models m
+  left join model_timeline t on t.model = m.model and t.version = m.version
+    and t.live_from <= clock_timestamp() and (t.live_until is null or clock_timestamp() < t.live_until)
+  left join lateral (
+    select event from model_events e where e.model = m.model and e.version = m.version order by event_id desc limit 1
+  ) e on true;
+
+-- Challengers of a window that is cut into parts: each has an attempt beside the champion's, with the same parts.
+alter table runs add column beside bigint references runs;
+comment on column runs.beside is 'the champion''s attempt whose parts this challenger scores; NULL for one that is in no parts';
+create index runs_beside on runs (beside) where beside is not null;
+alter table parts add column taken integer not null default 0;
+comment on column parts.taken is 'how often somebody has begun to score it; only the last one may write. A challenger''s part has the number of the champion''s with which it was scored';
