@@ -75,6 +75,7 @@ def _requests(job: Job, context: Context, here: Place) -> list[Request]:
             rescore=params["rescore"],
             dry_run=params["dry_run"],
             accept_checks=params["accept_checks"],
+            tries_left=max(0, context["ti"].max_tries - context["ti"].try_number + 1),
         )
         for window in ([given] if given is not None else run.owed_windows(job, here))
     ]
