@@ -156,11 +156,21 @@ class TargetRefused(PlantaoError):
 class AlertRefused(PlantaoError):
     """The place where alerts go refused the token or the message. Somebody must mend the connection to it."""
 
+    def __init__(self, what: str, next_step: str = "", step: str = "", *, reason: str = "") -> None:
+        super().__init__(what, next_step, step)
+        self.reason = reason
+        """What was said, in one word, such as `token_revoked`."""
+
 
 class AlertUnavailable(PlantaoError):
     """The place where alerts go did not answer, or asked to be left alone. What waits is sent later."""
 
     permanent = False
+
+    def __init__(self, what: str, next_step: str = "", step: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(what, next_step, step)
+        self.retry_after = retry_after
+        """For how many seconds it asked to be left alone; None when it did not say."""
 
 
 class WindowBusy(PlantaoError):
