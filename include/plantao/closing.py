@@ -60,7 +60,9 @@ def tell(connection: Connection, request: Request, run_id: int, counts: Counts, 
         raise_alert(connection, failure.rejected(job, window, run_id, reasons, counts.read))
     failed = connection.execute(FAILED_BEFORE, {"run": run_id}).one()
     if failed.times:
-        told = failure.recovered(job, window, run_id, failed.kinds, failed.times, failed.since, failed.now)
+        told = failure.recovered(
+            job, window, run_id, kinds=failed.kinds, times=failed.times, since=failed.since, now=failed.now
+        )
         raise_alert(connection, told)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import sqlalchemy.exc
 from sqlalchemy import text
 
-from plantao import database
+from plantao import database, log_table
 from plantao.alert.failure import in_a_row, of_dead
 from plantao.alert.outbox import raise_alert
 from plantao.errors import NotInitialised, Superseded, WindowBusy
@@ -87,7 +87,12 @@ def session(job: Job, place: Place, application: str = "plantao") -> Iterator[Co
     target, schema = place.address(job.load.connection), place.settings.schema
     with database.session(target, schema, application) as connection:
         require_current(connection, schema, str(target))
-        yield connection
+        events = log_table.attach(target, schema)
+        try:
+            yield connection
+        finally:
+            if events is not None:
+                events.flush()
 
 
 def now(connection: Connection) -> datetime:
@@ -183,7 +188,9 @@ def close_dead(connection: Connection, job: str) -> list[int]:
 
     Airflow finds out by itself that a task is gone, within minutes, and tries it again; elsewhere nobody does.
     """
-    connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), {"job": job})
+    connection.execute(
+        text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), {"job": job}
+    )
     query = text(f"{LIVE} order by run_id")
     gone = [run for run in connection.execute(query, {"job": job}).mappings().all() if _is_gone(connection, run)]
     for run in gone:

@@ -71,7 +71,7 @@ def in_a_row(alert: Alert, times: int, since: datetime) -> Alert:
 
 
 def recovered(  # noqa: PLR0913 - what it was, and how it ended
-    job: str, window: str, run_id: int, kinds: Collection[str | None], times: int, since: datetime, now: datetime
+    job: str, window: str, run_id: int, *, kinds: Collection[str | None], times: int, since: datetime, now: datetime
 ) -> Alert:
     """Return the notification that a window is scored which had failed before. `kinds`: what was told of it."""
     kind = "healed" if set(kinds) <= {"retrying", None} else "recovered"

@@ -103,7 +103,9 @@ def skewed(own: datetime, ledger: datetime) -> Condition | None:
         return None
     which = "ahead of" if apart > timedelta() else "behind"
     message = f"the watchdog's clock is {span(abs(apart))} {which} the database's"
-    return _condition("clock", "skewed", message, "let both machines keep time (NTP); windows go by the database", ledger)
+    return _condition(
+        "clock", "skewed", message, "let both machines keep time (NTP); windows go by the database", ledger
+    )
 
 
 def over(opened_at: datetime | None, message: str, now: datetime) -> str:

@@ -111,9 +111,7 @@ def _values(condition: Condition) -> dict[str, Any]:
     }
 
 
-def _alert(
-    job: str, lane: Lane, change: Change, run_id: int | None, over: Callable[[Incident], str] | None
-) -> Alert:
+def _alert(job: str, lane: Lane, change: Change, run_id: int | None, over: Callable[[Incident], str] | None) -> Alert:
     if isinstance(change, Close):
         incident = change.incident
         said = over(incident) if over else f"over, open since {_day(incident.since)}: {incident.message}"

@@ -235,7 +235,5 @@ def span(length: timedelta) -> str:
     return "0 s"
 
 
-
-
 def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M %Z}".strip()
