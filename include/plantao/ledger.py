@@ -16,8 +16,7 @@ import sqlalchemy.exc
 from sqlalchemy import text
 
 from plantao import database, log_table
-from plantao.alert.failure import in_a_row, of_dead
-from plantao.alert.outbox import raise_alert
+from plantao.alert import failure
 from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
 from plantao.schema.migrate import require_current
@@ -216,19 +215,7 @@ def _close(connection: Connection, run: RowMapping, reason: str, retried: str) -
     changed = connection.execute(statement, {"run": run["run_id"], "reason": reason}).rowcount
     if changed == 1 and run["role"] == "champion":  # a challenger comes with its champion's next try
         window = Window.of(run["window_start"], run["window_end"]).shown()
-        _tell(connection, run["run_id"], of_dead(run["job"], window, run["run_id"], reason, retried))
-
-
-def _tell(connection: Connection, run_id: int, alert: Alert) -> None:
-    """Raise the alert about an attempt that was closed as failed, with how many have failed in a row."""
-    query = text(
-        "with this as (select job, role, model_version from runs where run_id = :run), same as (select r.* from runs r"
-        " join this t using (job, role) where role = 'champion' or r.model_version = t.model_version)"
-        " select count(*) as times, min(started_at) as since from same where status = 'failed' and run_id > coalesce("
-        "(select max(run_id) from same where status in ('succeeded', 'empty')), 0)"
-    )
-    row = connection.execute(query, {"run": run_id}).one()
-    raise_alert(connection, in_a_row(alert, row.times, row.since))
+        failure.tell(connection, run["run_id"], failure.of_dead(run["job"], window, run["run_id"], reason, retried))
 
 
 def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
@@ -300,7 +287,7 @@ def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool, a
     with connection.begin():
         if connection.execute(statement, values).rowcount == 1:
             if alert is not None:
-                _tell(connection, run_id, alert)
+                failure.tell(connection, run_id, alert)
             return True
         return not connection.execute(replaced, values).scalar_one()
 

@@ -30,9 +30,9 @@ WRITE_SECONDS = 10.0
 
 INSERT = text(
     "insert into log_events (at, level, event, job, run_id, step, fields)"
-    " select cast(e ->> 'at' as timestamptz), e ->> 'level', e ->> 'event', e ->> 'job', cast(e ->> 'run_id' as bigint),"
-    " e ->> 'step', e -> 'fields' from jsonb_array_elements(cast(:events as jsonb)) with ordinality as t (e, n)"
-    " order by n"
+    " select cast(e ->> 'at' as timestamptz), e ->> 'level', e ->> 'event', e ->> 'job',"
+    " cast(e ->> 'run_id' as bigint), e ->> 'step', e -> 'fields'"
+    " from jsonb_array_elements(cast(:events as jsonb)) with ordinality as t (e, n) order by n"
 )
 
 
@@ -46,7 +46,7 @@ class TableHandler(logging.Handler):
         self._waiting: deque[dict[str, Any]] = deque()
         self._in_flight = self._dropped_in_flight = 0
         self._guard = threading.Lock()
-        self._something, self._hurry, self._closed = threading.Event(), threading.Event(), threading.Event()
+        self._something, self._hurry, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._turn = threading.Condition()
         self._tries = 0
         self._thread: threading.Thread | None = None
@@ -54,7 +54,7 @@ class TableHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take an event; it is written a moment later."""
-        if threading.current_thread() is self._thread or self._closed.is_set():
+        if threading.current_thread() is self._thread or self._ended.is_set():
             return  # what writing says about itself would never end
         with self._guard:
             self._waiting.append(log.record_as_dict(record))
@@ -80,7 +80,7 @@ class TableHandler(logging.Handler):
 
     def close(self) -> None:
         """Take no more; the thread tries once more to write, and ends."""
-        self._closed.set()
+        self._ended.set()
         self._hurry.set()
         self._something.set()
         super().close()
@@ -103,7 +103,7 @@ class TableHandler(logging.Handler):
             with self._turn:
                 self._tries += 1
                 self._turn.notify_all()
-            if self._closed.is_set():
+            if self._ended.is_set():
                 return
 
     def _write(self) -> bool:

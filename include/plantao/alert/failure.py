@@ -1,6 +1,6 @@
 """What somebody has to know of a run that failed, and of one that healed.
 
-Pure. `failed`, and the kinds that are graver in their own way, go out at once. What is still retried by itself
+`failed`, and the kinds that are graver in their own way, go out at once. What is still retried by itself
 (`retrying`), what healed that way (`healed`) and the rows that a good run has set aside (`rejected_rows`) are for the
 digest: nobody has to get up for them.
 """
@@ -10,13 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plantao.alert.outbox import Alert
+from sqlalchemy import text
+
+from plantao.alert.outbox import Alert, raise_alert
 from plantao.alert.overdue import span
 from plantao.errors import ChecksFailed, ModelRefused, PlantaoError, SourceChanged, TooManyRejected
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
+
+    from sqlalchemy import Connection
 
 FOR_THE_DIGEST = frozenset({"retrying", "healed", "rejected_rows"})
 KINDS: tuple[tuple[type[PlantaoError], str], ...] = (
@@ -103,3 +107,15 @@ def _retry(*, permanent: bool, tries_left: int) -> str:
         tries = "1 try is" if tries_left == 1 else f"{tries_left} tries are"
         return f"Airflow tries it again by itself; {tries} left."
     return "Nothing tries it again by itself any more."
+
+
+def tell(connection: Connection, run_id: int, alert: Alert) -> None:
+    """Raise the alert about an attempt that was closed as failed, with how many have failed in a row."""
+    query = text(
+        "with this as (select job, role, model_version from runs where run_id = :run), same as (select r.* from runs r"
+        " join this t using (job, role) where role = 'champion' or r.model_version = t.model_version)"
+        " select count(*) as times, min(started_at) as since from same where status = 'failed' and run_id > coalesce("
+        "(select max(run_id) from same where status in ('succeeded', 'empty')), 0)"
+    )
+    row = connection.execute(query, {"run": run_id}).one()
+    raise_alert(connection, in_a_row(alert, row.times, row.since))

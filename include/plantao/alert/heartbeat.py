@@ -103,9 +103,8 @@ def skewed(own: datetime, ledger: datetime) -> Condition | None:
         return None
     which = "ahead of" if apart > timedelta() else "behind"
     message = f"the watchdog's clock is {span(abs(apart))} {which} the database's"
-    return _condition(
-        "clock", "skewed", message, "let both machines keep time (NTP); windows go by the database", ledger
-    )
+    next_step = "let both machines keep time (NTP); windows go by the database"
+    return _condition("clock", "skewed", message, next_step, ledger)
 
 
 def over(opened_at: datetime | None, message: str, now: datetime) -> str:
@@ -136,7 +135,7 @@ class Outage:
         """Tell whether somebody has to be told now: at once, after an hour, then after twice as long each time."""
         if self.told_at is None:
             return True
-        pause = min(REMIND_FIRST * 2 ** min(self.told - 1, 10), REMIND_LAST)
+        pause = min(REMIND_FIRST * (1 << min(self.told - 1, 10)), REMIND_LAST)
         return now - self.told_at >= pause
 
     def was_told(self, now: datetime, thread: str | None) -> Outage:
@@ -147,10 +146,11 @@ class Outage:
 def of_outage(where: str, outage: Outage, jobs: Sequence[str], late: Mapping[str, int], now: datetime) -> str:
     """Return the message about a database that does not answer. `late`: windows that are late by now, by job."""
     again = "still " if outage.told else ""
+    since = f"{outage.since:%Y-%m-%d %H:%M:%S %Z} ({span(now - outage.since)})"
+    affected = ", ".join(jobs) or "no job is known"
     lines = [
-        f"The database {where} {again}cannot be used since {outage.since:%Y-%m-%d %H:%M:%S %Z}"
-        f" ({span(now - outage.since)}): {outage.reason}",
-        f"Affected: {', '.join(jobs) or 'no job is known'}. Nothing of them is scored, and no alert can be written down.",
+        f"The database {where} {again}cannot be used since {since}: {outage.reason}",
+        f"Affected: {affected}. Nothing of them is scored, and no alert can be written down.",
     ]
     lines += [f"{job}: {count} windows are late by now" for job, count in sorted(late.items()) if count]
     lines.append("Next: start the database, or correct its connection; missed windows are caught up by themselves.")

@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from plantao import database, declared, ledger, log
@@ -157,9 +158,9 @@ class _Round:
 
     def run(self, jobs: Sequence[Job], *, is_home: bool) -> None:
         for name in facts.dead_candidates(self.connection):
-            self._guarded(name, lambda name=name: self._close_dead(name))
+            self._guarded(name, partial(self._close_dead, name))
         for job in jobs:
-            self._guarded(job.name, lambda job=job: self._judge(job))
+            self._guarded(job.name, partial(self._judge, job))
         self._guarded("job files", lambda: self._judge_files(is_home=is_home))
         self._guarded(heartbeat.SYSTEM, lambda: self._judge_system(is_home=is_home))
         with self.connection.begin():
