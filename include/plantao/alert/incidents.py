@@ -11,7 +11,7 @@ from plantao.alert.outbox import Alert, raise_alert
 from plantao.measure.conditions import Close, Incident, Open, Worsen, changes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import date
 
     from sqlalchemy import Connection
@@ -28,10 +28,12 @@ def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
     unjudged: Collection[str] = (),
     run_id: int | None = None,
     version: int | None = None,
+    over: Callable[[Incident], str] | None = None,
 ) -> list[Change]:
     """Make the open incidents of a lane those conditions that hold now, inside the caller's transaction.
 
     What changes raises an alert; the same conditions again change nothing. One at a time per job, by a lock.
+    `over` says in words what there is to say of an incident that is closed.
     """
     lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.incidents ' || :job, 0))")
     connection.execute(lock, {"job": job})
@@ -43,7 +45,7 @@ def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
             _update(connection, change)
         else:
             _close(connection, change)
-        raise_alert(connection, _alert(job, lane, change, run_id))
+        raise_alert(connection, _alert(job, lane, change, run_id, over))
     _refresh(connection, job, conditions)
     return found
 
@@ -56,7 +58,7 @@ def open_incidents(connection: Connection, job: str) -> list[dict[str, Any]]:
 
 def _open(connection: Connection, job: str, lane: Lane) -> list[Incident]:
     query = text(
-        "select incident_id, fingerprint, word, severity, message, since from incidents"
+        "select incident_id, fingerprint, word, severity, message, since, opened_at, details from incidents"
         " where job = :job and lane = :lane and state = 'open' order by incident_id for update"
     )
     return [Incident(**row) for row in connection.execute(query, {"job": job, "lane": lane}).mappings()]
@@ -109,10 +111,13 @@ def _values(condition: Condition) -> dict[str, Any]:
     }
 
 
-def _alert(job: str, lane: Lane, change: Change, run_id: int | None) -> Alert:
+def _alert(
+    job: str, lane: Lane, change: Change, run_id: int | None, over: Callable[[Incident], str] | None
+) -> Alert:
     if isinstance(change, Close):
         incident = change.incident
-        message = f"{job}: over, open since {_day(incident.since)}: {incident.message}"
+        said = over(incident) if over else f"over, open since {_day(incident.since)}: {incident.message}"
+        message = f"{job}: {said}"
         return Alert(f"{lane}_recovered", f"{job} {incident.fingerprint}", message, "nothing", job, run_id)
     condition = change.condition
     again = "worse: " if isinstance(change, Worsen) else ""
