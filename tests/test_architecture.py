@@ -49,7 +49,8 @@ READS_AND_WRITES = {
     *("checks/connection.py", "checks/environment.py", "checks/machine.py", "checks/of_job.py", "checks/page.py"),
     *("checks/rights.py", "checks/sample.py"),
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
-    *("alert/incidents.py", "alert/outbox.py", "score/gate.py"),
+    *("alert/composing.py", "alert/delivery.py", "alert/incidents.py", "alert/outbox.py", "alert/planning.py"),
+    "score/gate.py",
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-INFO, WARNING = logging.INFO, logging.WARNING
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 logger = logging.getLogger("plantao")
 
 
