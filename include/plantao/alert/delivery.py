@@ -69,8 +69,7 @@ DEGRADED = text("select exists (select from alerts where page_id = :digest and k
 REFUSALS = text("select job, fingerprint from incidents where lane = 'delivery' and state = 'open'")
 REFUSED = text("select exists (select from digests where job = :job and sent_at is null and waits_for = 'message')")
 LOCK = "pg_try_advisory_lock(hashtextextended('plantao.digest ' || :digest, 0))"
-UNREFUSED = text("select exists (select from digests where job = :job and sent_at is null and waits_for = 'message')")
-LOCK = "pg_advisory_unlock(hashtextextended('plantao.digest ' || :digest, 0))"
+UNLOCK = "pg_advisory_unlock(hashtextextended('plantao.digest ' || :digest, 0))"
 
 
 @dataclass

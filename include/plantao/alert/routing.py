@@ -78,6 +78,8 @@ class Told:
         told = self.since_it_was_over
         if alert.is_over:
             return not told
+        if alert.incident_id is not None:
+            return False  # an incident raises an alert only when it opens or worsens, and both are news
         return any(
             (one.kind, one.subject) == (alert.kind, alert.subject) and alert.at - one.at < remind for one in told
         )
