@@ -84,7 +84,7 @@ SENTENCES: Final[dict[str, tuple[str, str]]] = {
     "owed": ("time that no run covers: {owed}", "tempo que nenhuma execução cobre: {owed}"),
     "open_1": ("1 incident is open: {listed}", "1 incidente em aberto: {listed}"),
     "open": ("{count} incidents are open: {listed}", "{count} incidentes em aberto: {listed}"),
-    "picture": ("{metric} over time", "{metric} ao longo do tempo"),
+    "picture": ("{job} over time", "{job} ao longo do tempo"),
     "plantao": ("Plantão itself", "o próprio Plantão"),
 }
 PERIODS: Final[dict[str, tuple[str, str]]] = {

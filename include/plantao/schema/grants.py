@@ -20,27 +20,16 @@ LEDGER_RIGHTS = {
         "incident_events",
     ),
     "select, insert, update": (
-        "runs",
-        "parts",
-        "rejected_rows",
-        "jobs",
-        "incidents",
-        "heartbeats",
-        "alerts",
-        "digests",
+        *("runs", "parts", "rejected_rows", "jobs", "incidents", "heartbeats"),
+        *("alerts", "digests"),
     ),
     "select, insert, update, delete": ("daily_state", "daily_outcomes"),  # sums that can be counted anew
     "select, insert, delete": ("stale_days",),
     "select, insert, update (live_until)": ("model_timeline",),  # an interval is closed, and never written anew
 }
 READ_BY_ALL = (
-    "daily_state",
-    "daily_outcomes",
-    "incidents",
-    "reference_versions",
-    "heartbeats",
-    "log_events",
-    "incident_events",
+    *("daily_state", "daily_outcomes", "incidents", "incident_events", "reference_versions"),
+    *("heartbeats", "log_events"),
 )
 
 
