@@ -32,6 +32,10 @@ LONGEST: Final = 400
 """Characters of one condition that are written out."""
 GOOD: Final = frozenset({"recovered", "healed", "improved", "test"})
 FAILURES: Final = frozenset({"failed", "retrying", "blocked", "too_many_rejected", "model_refused", "source_changed"})
+# Nobody has to get up for these. What is not listed goes out at once: a kind that nobody has thought of is no secret.
+QUIET: Final = frozenset(
+    {"drift", "drift_recovered", "improved", "slightly_worse", "retrying", "healed", "rejected_rows"}
+)
 INTERVALS: Final = {"minutely": timedelta(minutes=1), "hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 Block: TypeAlias = "dict[str, Any]"
@@ -175,11 +179,11 @@ def _message(
 
 
 def _types(notifications: Sequence[Notification]) -> list[tuple[str, list[Notification]]]:
-    """Return the notifications by type: bad news first, then the most frequent."""
+    """Return the notifications by type: what somebody was woken for, other news, good news; of each the most frequent."""
     by_kind: dict[str, list[Notification]] = {}
     for one in notifications:
         by_kind.setdefault(one.kind, []).append(one)
-    return sorted(by_kind.items(), key=lambda item: (item[1][0].is_good, -len(item[1])))
+    return sorted(by_kind.items(), key=lambda item: (item[1][0].is_good, item[0] in QUIET, -len(item[1])))
 
 
 def _type(frame: Frame, kind: str, some: Sequence[Notification]) -> str:
@@ -294,9 +298,9 @@ def interval(moment: datetime, every: str, zone: ZoneInfo) -> tuple[datetime, da
     length = INTERVALS[every]
     if every != "daily":
         seconds = int(length.total_seconds())
-        start = moment.astimezone(zone).replace(second=0, microsecond=0)
-        start -= timedelta(minutes=start.minute % (seconds // 60))
-        first = start.astimezone(ZoneInfo("UTC"))
+        minute = moment.astimezone(zone).minute  # some zones are half an hour off
+        first = moment.astimezone(ZoneInfo("UTC")).replace(second=0, microsecond=0)
+        first -= timedelta(minutes=minute % (seconds // 60))
         return first, first + length
     local = moment.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     utc = ZoneInfo("UTC")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from plantao.alert.digest import Addressee, interval
+from plantao.alert.digest import QUIET, Addressee, interval
 from plantao.alert.incidents import record
 from plantao.alert.outbox import Alert, raise_alert
-from plantao.alert.routing import QUIET, Raised, routes
+from plantao.alert.routing import Raised, routes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

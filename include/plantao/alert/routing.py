@@ -10,17 +10,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from plantao.alert.digest import FAILURES
+from plantao.alert.digest import FAILURES, QUIET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 Route: TypeAlias = Literal["page", "counted", "held"]
-# Nobody has to get up for these. What is not listed goes out at once: a kind that nobody has thought of is no secret.
-QUIET: Final = frozenset(
-    {"drift", "drift_recovered", "improved", "slightly_worse", "retrying", "healed", "rejected_rows"}
-)
 # A reminder is due when it is raised, and a test is for being seen.
 ALWAYS: Final = frozenset({"reminder", "test"})
 FLAPPING: Final = timedelta(hours=1)
