@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import re
+import socket
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -68,6 +69,10 @@ class Messenger(Protocol):
 
     def upload(self, channel: str | None, png: bytes, title: str, *, thread: str | None = None) -> None:
         """Send a picture. Raises as `post` does."""
+        ...
+
+    def called(self, channel: str | None) -> str | None:
+        """Return what the place itself calls a channel to which something was posted."""
         ...
 
 
@@ -179,6 +184,11 @@ class Bot:
             )
         )
 
+    def called(self, channel: str | None) -> str | None:
+        """Return the channel's id, once something was posted there."""
+        where = channel or self._default
+        return self._ids.get(where, where) if where else None
+
     def call(self, ask: Callable[[WebClient], Answer]) -> Answer:
         """Return Slack's answer. Raises AlertRefused or AlertUnavailable."""
         from slack_sdk.errors import SlackApiError, SlackRequestError
@@ -201,7 +211,7 @@ class Bot:
         if where is None:
             message = "no channel is named, so Slack cannot be told."
             advice = f'write [alert] channel = "#…" in the job file, or the extra `channel` in {VARIABLE}'
-            raise AlertRefused(message, advice, reason="no_channel")
+            raise AlertRefused(message, advice, reason="no_channel", of="channel")
         return where
 
 
@@ -234,6 +244,10 @@ class Webhook:
         message = "a webhook takes no pictures."
         raise AlertRefused(message, "use a bot's token", reason="no_pictures")
 
+    def called(self, channel: str | None) -> str | None:
+        """Return the channel that was asked for; the webhook alone knows where it leads."""
+        return channel
+
 
 class Console:
     """The log and the console, where no Slack is configured: the same message, for whoever looks."""
@@ -252,6 +266,10 @@ class Console:
         del channel, png, title, thread
         message = "a log takes no pictures."
         raise AlertRefused(message, "configure Slack", reason="no_pictures")
+
+    def called(self, channel: str | None) -> str | None:
+        """Return the channel it would have been."""
+        return channel
 
 
 def plain(blocks: Blocks) -> str:
@@ -287,7 +305,9 @@ def _in_time(call: Callable[[], Answer]) -> Answer:
 def _unreachable(error: Exception, where: str) -> AlertUnavailable:
     reason = getattr(error, "reason", None) or type(error).__name__
     message = f"Slack cannot be reached: {reason}."
-    return AlertUnavailable(message, f"let this machine reach {where}; HTTPS_PROXY names a proxy")
+    # Who was never reached has taken nothing.
+    reached = not isinstance(getattr(error, "reason", error), (ConnectionRefusedError, socket.gaierror))
+    return AlertUnavailable(message, f"let this machine reach {where}; HTTPS_PROXY names a proxy", in_doubt=reached)
 
 
 def _explained(said: str, status: int = 200, headers: Mapping[str, str] | None = None) -> PlantaoError:
@@ -296,19 +316,18 @@ def _explained(said: str, status: int = 200, headers: Mapping[str, str] | None =
     after = float(wait) if re.fullmatch(r"\d{1,6}(\.\d+)?", wait.strip()) else None
     if status == 429 or status >= 500 or said in PASSING:
         word = said if re.fullmatch(r"[a-z_]+", said) else f"with status {status}"
-        return AlertUnavailable(
-            f"Slack answered {word}.", "ask again in a minute; Slack's status page tells of outages", retry_after=after
-        )
+        message, advice = f"Slack answered {word}.", "ask again in a minute; Slack's status page tells of outages"
+        return AlertUnavailable(message, advice, retry_after=after, in_doubt=status >= 500)
     if re.fullmatch(r"[a-z_]+", said) is None:
         message = "something that is not Slack answered in its place."
         return AlertUnavailable(message, "see which proxy is in between, and what base_url says if it is set")
     if said in OF_THE_TOKEN:
         advice = f"copy the token from the app's page at Slack, then {SET_IT}"
-        return AlertRefused(f"Slack refuses the token: {said}.", advice, reason=said)
+        return AlertRefused(f"Slack refuses the token: {said}.", advice, reason=said, of="token")
     if said in OF_THE_CHANNEL:
         advice = (
             "invite the bot to the channel, or name another one under [alert] channel; make a new webhook if it is one"
         )
-        return AlertRefused(f"Slack refuses the channel: {said}.", advice, reason=said)
+        return AlertRefused(f"Slack refuses the channel: {said}.", advice, reason=said, of="channel")
     advice = "send it again after an update of Plantão; the message itself stands in the table alerts"
     return AlertRefused(f"Slack refuses the message: {said}.", advice, reason=said)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import db, history, jobs, models, reference, report, scoring, setup, versions, watch
+from plantao.cli import alerts, db, history, jobs, models, reference, report, scoring, setup, versions, watch
 from plantao.errors import PlantaoError
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ for decision in (
     models.app.command()(decision)
 app.add_typer(models.app, name="models")
 app.add_typer(reference.app, name="reference")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(db.app, name="db")
 
 

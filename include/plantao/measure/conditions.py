@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from plantao.measure.episode import Episode
     from plantao.measure.finding import Break, NotJudged
 
-Lane = Literal["break", "degraded", "drift", "missing", "late", "watch"]
+Lane = Literal["break", "degraded", "drift", "missing", "late", "watch", "delivery"]
 # A severity must grow by half before anybody is told again: less is the same trouble on another day.
 GROWN = 1.5
 # From news to trouble. A condition that has become graver in word is told again, whatever its severity.
