@@ -27,9 +27,8 @@ def untouched():
 
 
 def events(world, where: str = "true"):
-    return world.results(
-        f"select level, event, job, run_id, step from plantao.log_events where {where} order by event_id"
-    )
+    select = "select level, event, job, run_id, step from plantao.log_events"
+    return world.results(f"{select} where {where} order by event_id")
 
 
 def test_the_steps_of_a_run_can_be_asked_for_by_its_number(world):

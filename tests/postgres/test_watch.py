@@ -7,12 +7,13 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from plantao import ledger
 from plantao.alert import signs
+from plantao.alert.slack import plain
 from plantao.alert.watchdog import Look, Watchdog
 from plantao.errors import AlertUnavailable
 from plantao.place import Place
@@ -31,12 +32,14 @@ class Voice:
         self.is_down = False
 
     def post(self, channel: str | None, text: str, blocks: Any, *, thread: str | None = None) -> str:
-        del blocks
         if self.is_down:
             message = "nobody answers."
             raise AlertUnavailable(message)
-        self.said.append((channel, text, thread))
+        self.said.append((channel, plain(blocks) or text, thread))
         return f"ts {len(self.said)}"
+
+    def called(self, channel: str | None) -> str | None:
+        return channel
 
     def upload(self, *_: object, **__: object) -> None:
         raise NotImplementedError
@@ -89,10 +92,11 @@ def test_a_late_window_is_told_once_and_its_recovery_says_what_was_missed_and_fi
     assert dog(world, voice, after + timedelta(days=1, minutes=1)).look().changes == []
     world.score(job, day(3))
     dog(world, voice, after + timedelta(days=1, hours=2)).look()
-    assert alerts(world)[2] == (
-        "late_recovered",
+    kind, message = alerts(world)[2]
+    assert kind == "late_recovered"
+    assert message == (
         "bad_reading: no window is late any more; it lasted 1 d 2 h. 2 windows were missed, the first 2013-04-02;"
-        " 2 are filled now",
+        " 2 are filled now"
     )
     assert world.results("select state, lane from plantao.incidents") == [("closed", "late")]
 
@@ -249,25 +253,42 @@ def test_a_subject_that_somebody_holds_a_lock_on_hides_no_other(world, job, voic
 # --- the outbox, the clock, Airflow, and signs of life ---------------------------------------------------------------
 
 
-def test_an_outbox_that_nobody_empties_is_emptied_by_the_watchdog(world, job, voice):
+def raised(world, minutes: int, count: int = 1) -> None:
     world.results(
-        "insert into plantao.alerts (raised_at, kind, fingerprint, message, next_step)"
-        " select now() - interval '2 hours', 'failed', 'f', 'm ' || n, 'x' from generate_series(1, 12) n"
+        "insert into plantao.alerts (raised_at, job, kind, fingerprint, message, next_step)"
+        " select now() - make_interval(mins => %s), 'bad_reading', 'failed', 'failed f' || n, 'm ' || n, 'x'"
+        " from generate_series(1, %s) n",
+        (minutes, count),
     )
+
+
+def test_an_outbox_that_nobody_empties_is_emptied_by_the_watchdog(world, job, voice):
+    raised(world, minutes=4, count=12)
+    assert dog(world, voice).look() == Look()
+    raised(world, minutes=6)
     look = dog(world, voice).look()
-    assert any("12 alerts wait to be sent" in line for line in look.changes)
-    assert voice.said
-    assert world.results("select count(*) from plantao.alerts where kind = 'failed' and sent_at is null") == [(0,)]
+    assert any(
+        "wait to be sent, the oldest since 6 min; the watchdog sends them itself" in line for line in look.changes
+    )
+    assert any("m 3" in text for _, text, _ in voice.said)
+    assert world.results("select count(*) from plantao.alerts where sent_at is null") == [(0,)]
+    changes = dog(world, voice).look().changes
+    assert any("over after" in line for line in changes)
 
 
 def test_an_outbox_that_cannot_be_sent_keeps_everything(world, job, voice):
-    world.results(
-        "insert into plantao.alerts (raised_at, kind, fingerprint, message, next_step)"
-        " values (now() - interval '2 hours', 'failed', 'f', 'm', 'x')"
-    )
+    raised(world, minutes=6)
     voice.is_down = True
     assert not dog(world, voice).look().told
     assert world.results("select count(*) from plantao.alerts where kind = 'failed' and sent_at is null") == [(1,)]
+
+
+def test_a_sender_that_fell_silent_is_missed_though_nothing_waits(world, job, voice):
+    world.results(
+        "insert into plantao.heartbeats (component, host, at) values ('digest', 'x', now() - interval '11 minutes')"
+    )
+    (change,) = dog(world, voice).look().changes
+    assert "whoever sends alerts was last alive 11 min ago" in change
 
 
 def test_a_clock_that_is_wrong_is_told(world, job, voice):
@@ -281,8 +302,8 @@ def test_a_clock_that_is_wrong_is_told(world, job, voice):
 class Page(BaseHTTPRequestHandler):
     """Answers as Airflow's health page does, and takes pings."""
 
-    health: Any = {}
-    pings: list[str] = []  # noqa: RUF012 - emptied by the fixture
+    health: ClassVar[Any] = {}
+    pings: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         if self.path.startswith("/ping"):

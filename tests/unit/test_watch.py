@@ -190,12 +190,12 @@ def test_a_scheduler_that_is_called_healthy_may_have_been_silent_too_long():
     assert marks(health(scheduler=nonsense)) == []
 
 
-def test_the_outbox_may_be_as_old_as_the_slowest_digest_and_a_quarter_of_an_hour():
-    limit = heartbeat.patience(["hourly", "minutely"])
-    assert limit == timedelta(minutes=75)
-    assert heartbeat.outbox_stuck(1, NOON - limit, limit, NOON) is None
-    assert heartbeat.outbox_stuck(0, None, limit, NOON) is None
-    assert heartbeat.outbox_stuck(3, NOON - limit - timedelta(seconds=1), limit, NOON) is not None
+def test_an_outbox_may_wait_for_five_minutes_and_its_sender_be_silent_for_ten():
+    five, ten, more = timedelta(minutes=5), timedelta(minutes=10), timedelta(seconds=1)
+    assert heartbeat.outbox_stuck(0, None, None, NOON) is None
+    assert heartbeat.outbox_stuck(1, NOON - five, NOON - ten, NOON) is None
+    assert heartbeat.outbox_stuck(3, NOON - five - more, NOON, NOON) is not None
+    assert heartbeat.outbox_stuck(0, None, NOON - ten - more, NOON) is not None
 
 
 @pytest.mark.parametrize(("seconds", "word"), [(60, None), (-60, None), (61, "ahead of"), (-61, "behind")])
