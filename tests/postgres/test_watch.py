@@ -25,7 +25,7 @@ ORIGIN = ledger.Origin("manual", None, "there:2", "test", {})
 class Voice:
     """Somewhere messages go; it may be down."""
 
-    name, threads = "test", True
+    name, threads = "slack", True
 
     def __init__(self) -> None:
         self.said: list[tuple[str | None, str, str | None]] = []
