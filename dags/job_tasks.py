@@ -50,12 +50,13 @@ def score_part(job: Job, part: dict[str, Any]) -> dict[str, Any]:
     return fan_out.score_part(job, fan_out.Part.of(part), _place())
 
 
-def publish(job: Job, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def publish(job: Job, parts: list[dict[str, Any]], context: Context) -> list[dict[str, Any]]:
     """Make the parts of every window visible, each window at once."""
     from plantao import publishing
 
-    here = _place()
-    return [publishing.publish(job, run_id, here).as_dict() for run_id in sorted({part["run_id"] for part in parts})]
+    here, accepted = _place(), context["params"]["accept_checks"]
+    runs = sorted({part["run_id"] for part in parts})
+    return [publishing.publish(job, run_id, here, accept_checks=accepted).as_dict() for run_id in runs]
 
 
 def _requests(job: Job, context: Context, here: Place) -> list[Request]:

@@ -160,7 +160,7 @@ def in_parts(job: Job, predictions: Asset) -> Any:
     @task(outlets=[predictions], trigger_rule="none_failed")
     def publish(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Make all parts visible at once."""
-        return job_tasks.publish(job, parts)
+        return job_tasks.publish(job, parts, get_current_context())
 
     parts = plan()
     published = publish(parts)

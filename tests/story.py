@@ -202,13 +202,13 @@ def incidents() -> list[dict[str, Any]]:
          "details": {"check": "null_share", "column": "pressure", "value": 0.61, "limit": 0.15, "n": 918}},
         {"lane": "degraded", "fingerprint": "degraded roc_auc v4", "word": "degraded", "since": opened,
          "opened_at": start_of(opened) + timedelta(hours=30), "model_version": 4, "severity": 2.1,
-         "message": f"roc_auc of version 4 is degraded since {opened}: the days since {drifted} lie below the"
+         "message": f"roc_auc of version 4 is degraded: the days since {drifted} lie below the"
                     " reference's mean 0.7243: beyond 0.5 a day they add up to 6.1 standard deviations;"
                     " the limit is 5",
          "details": {"metric": "roc_auc", "version": 4, "segment": "", "worst": 4.1, "worst_day": str(opened)}},
         {"lane": "degraded", "fingerprint": "degraded log_loss v4", "word": "watch", "since": opened,
          "opened_at": start_of(opened) + timedelta(hours=30), "model_version": 4, "severity": 0.8,
-         "message": f"log_loss of version 4 is worse by less than the margin since {opened}: the days since {drifted}"
+         "message": f"log_loss of version 4 is worse by less than the margin: the days since {drifted}"
                     " lie above the reference's mean 0.431: beyond 0.5 a day they add up to 5.3 standard"
                     " deviations; the limit is 5",
          "details": {"metric": "log_loss", "version": 4, "segment": ""}},

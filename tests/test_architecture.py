@@ -27,6 +27,7 @@ READS_AND_WRITES = {
         "account.py",
         "attempt.py",
         "challengers.py",
+        "challengers_in_parts.py",
         "closing.py",
         "comparison.py",
         "difference.py",
@@ -57,6 +58,7 @@ READS_AND_WRITES = {
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *(
+        "load/part.py",
         "load/write.py",
         "measure/history.py",
         "measure/state.py",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from plantao.job import Job
     from plantao.request import Report
     from plantao.score.manifest import Manifest
+    from plantao.score.registration import Baseline
     from plantao.settings import ModelStore
 
 # Who the product and the client's readers log in as: members of the roles that `plantao init --print-grants` prints.
@@ -286,13 +287,20 @@ class World:
                 f"grant usage on schema public to {SCORER}; grant select on all tables in schema public to {SCORER}"
             )
 
-    def register(self, model: Any = None, frame: pd.DataFrame | None = None, name: str = "bad_reading") -> Manifest:
+    def register(
+        self,
+        model: Any = None,
+        frame: pd.DataFrame | None = None,
+        name: str = "bad_reading",
+        baseline: Baseline | None = None,
+    ) -> Manifest:
         """Register a model, by default the classifier."""
         frame = training_frame() if frame is None else frame
         content = io.BytesIO()
         joblib.dump(classifier(frame) if model is None else model, content)
         connections = [self.home_of_results]
-        return register(content.getvalue(), frame, self.place, name=name, connections=connections)[0]
+        given = content.getvalue()
+        return register(given, frame, self.place, name=name, connections=connections, baseline=baseline)[0]
 
     def place_session(self, job: Job) -> Any:
         """Open a session of the product's own, where predictions and ledger are."""

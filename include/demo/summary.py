@@ -32,6 +32,15 @@ def windows(job: Job) -> list[Window]:
     return list(Schedule(job.cron, job.zone).windows(job.starts_at, until))
 
 
+MEASURED = SQL(
+    "select job, (window_start at time zone 'America/New_York')::date, name, round(value::numeric, 3),"
+    " round(lower::numeric, 3), round(upper::numeric, 3), n, round(maturity::numeric, 2), status"
+    " from {}.metrics_latest where role = 'champion' and segment = '' and column_name = ''"
+    " and name in ('roc_auc', 'brier', 'objective', 'mae') and window_end - window_start < interval '26 hours'"
+    " order by window_start desc, job, name limit 8"
+)
+
+
 def show(here: Place, jobs: Sequence[Job]) -> None:
     """Print the summary. Raises PlantaoError when a row is missing or double."""
     address = here.address(place.DEFAULT_CONNECTION)
@@ -54,6 +63,8 @@ def show(here: Place, jobs: Sequence[Job]) -> None:
             columns = ("flight_id", "source_timestamp", "prediction", "score", "model_version", "run_id")
             sample = SQL("select {} from {} order by 1 limit 5").format(SQL(", ").join(map(Identifier, columns)), table)
             _table(f"What the client reads: {job.load.table}", columns, ask(sample))
+        columns = ("job", "day", "metric", "value", "lower", "upper", "rows", "outcomes known", "status")
+        _table("What came of them: plantao.metrics_latest", columns, ask(MEASURED.format(ledger)))
         lines = [_balance(job, ask) for job in jobs]
         columns = ("job", "windows", "source rows", "predictions", "distinct keys")
         _table("Every row once", columns, lines)
@@ -61,6 +72,8 @@ def show(here: Place, jobs: Sequence[Job]) -> None:
         "\nWhere to look next:\n"
         '  psql "$(.venv/bin/plantao db url)"     the client\'s database; the ledger is in schema plantao\n'
         "  .venv/bin/plantao status               how every job stands\n"
+        "  .venv/bin/plantao report flight_delay --out report.html\n"
+        "                                         how good the model is, since when, for whom\n"
         "  make up                                Airflow's UI with these runs in it\n"
         "  make down                              ends everything\n"
     )

@@ -155,10 +155,10 @@ class Attempt:
         return replace(source, keys=self.keys, version=None if self.role == "champion" else manifest.version)
 
     def _start_challengers(self) -> None:
-        """Let the challengers in, which score the same rows; a dry run, a part and a challenger's own run have none."""
+        """Let the challengers in, which score the same rows; a dry run and a challenger's own run have none."""
         from plantao.score import registry
 
-        if self.run_id is not None and self.role == "champion" and self.keys is None:
+        if self.run_id is not None and self.role == "champion":
             self.beside.start(registry.challengers(self.connection, self.job.score.model))
 
     def _is_there(self, table: PredictionTable) -> bool:

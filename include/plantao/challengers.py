@@ -3,6 +3,7 @@
 Each has a session, an attempt and books of its own. Whatever happens to one of them stays with it: it is closed as
 failed, with an alert, and the champion's run goes on. They are published once the champion's rows are visible; one that
 misses rows, because the process died in between, gets them by `plantao run JOB --from … --to … --model-version N`.
+Where a window is cut into parts, `challengers_in_parts` says what is different.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from plantao.request import Request
     from plantao.score.batch import BatchScorer, RejectedRow
     from plantao.score.gate import Verified
+    from plantao.score.manifest import Manifest
     from plantao.score.registry import Registered
     from plantao.validate.contract import Contract
 
@@ -49,7 +51,7 @@ class Challengers:
 
     def __init__(self, request: Request, place: Place) -> None:
         self._request, self._place = request, place
-        self._running: list[_Challenger] = []
+        self._running: list[Challenger] = []
 
     @property
     def contracts(self) -> list[Contract]:
@@ -58,7 +60,11 @@ class Challengers:
 
     def start(self, versions: Sequence[Registered]) -> None:
         """Start an attempt of each, and put it through the gate; the source is not open yet."""
-        self._running = [_Challenger(self._request, self._place, version) for version in versions]
+        self.let_in([Challenger(self._request, self._place, version) for version in versions])
+
+    def let_in(self, challengers: Sequence[Challenger]) -> None:
+        """Start these."""
+        self._running = list(challengers)
         self._each(lambda challenger: challenger.start())
 
     def open(self, source: Source, extraction: Extraction) -> None:
@@ -83,16 +89,16 @@ class Challengers:
         for challenger in self._running:
             challenger.close(DatabaseUnavailable(f"the champion's run failed: {error}", "nothing: it is retried"))
 
-    def _each(self, call: Callable[[_Challenger], None]) -> None:
+    def _each(self, call: Callable[[Challenger], None]) -> None:
         for challenger in list(self._running):
             try:
                 call(challenger)
             except Exception as error:  # noqa: BLE001 - whatever a challenger does, the champion's run goes on
                 self._running.remove(challenger)
-                challenger.close(error, challenger.alert(error))
+                challenger.close(error, failed(challenger.registered, self._request, challenger.run_id, error))
 
 
-class _Challenger:
+class Challenger:
     """One version beside the champion, on the rows of one run."""
 
     version: Verified
@@ -101,6 +107,7 @@ class _Challenger:
     scorer: BatchScorer
     load: write.Load | None = None
     run_id: int | None = None
+    beside: int | None = None
 
     def __init__(self, request: Request, place: Place, registered: Registered) -> None:
         self.request, self.place, self.registered = request, place, registered
@@ -116,7 +123,9 @@ class _Challenger:
         session = ledger.session(job, self.place, f"plantao/{job.name}/{self.registered.name}")
         self.connection = self._session.enter_context(session)
         origin = origin_of(self.request, self.place)
-        self.run_id = ledger.start(self.connection, job, self.request.window, number, origin, role="challenger")
+        self.run_id = ledger.start(
+            self.connection, job, self.request.window, number, origin, role="challenger", beside=self.beside
+        )
         with self.watch.step("score"):
             self.version = gate.verified(self.registered, self.place.settings)
 
@@ -125,7 +134,6 @@ class _Challenger:
         from plantao.score.batch import BatchScorer
 
         job, manifest = self.job, self.version.manifest
-        assert self.run_id is not None
         # A rule on a column that only the champion reads is none of this version's business.
         rules = {name: rule for name, rule in job.validation.columns.items() if manifest.contract.column(name)}
         self.job = job.model_copy(update={"validation": job.validation.model_copy(update={"columns": rules})})
@@ -134,13 +142,17 @@ class _Challenger:
             raise SourceChanged(message, f"add the columns to the source, or retire {manifest.name}", "validate")
         self.table = prediction_table(self.job, source.key_types, manifest.output, shadow=True)
         write.ensure_table(self.connection, self.table)
-        again = job.extract.on_change == "rescore"
-        self.load = write.Load(self.connection, self.table, manifest.output, self.run_id, manifest.version, again)
+        self.load = self._new_load(manifest)
         self.scorer = BatchScorer(self.job, manifest, self.version.model, extraction.predicted, extraction.duplicates)
         reference = state.reference_of(self.connection, job, manifest.version)
         self.series = Series(job, "challenger", manifest.version, reference.version)
         segments = state.known_segments(self.connection, job, source.segments)
         self.sketch = Sketch(manifest.contract, manifest.output, reference.profile, job.zone, segments)
+
+    def _new_load(self, manifest: Manifest) -> write.Load:
+        assert self.run_id is not None
+        again = self.job.extract.on_change == "rescore"
+        return write.Load(self.connection, self.table, manifest.output, self.run_id, manifest.version, again)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Score a batch and hand it to the load."""
@@ -155,23 +167,17 @@ class _Challenger:
 
     def publish(self, moment: str) -> None:
         """Make the predictions visible together with the ledger row that says they are complete."""
-        load, lines = self.load, write.lines_of(self.rejected)
-        assert load is not None
+        assert self.load is not None
         assert self.run_id is not None
-        refuse_too_many(self.job, lines, self.read)
-        with self.watch.step("load"):
-            load.wait()
-        scored, rejected = load.scored, len(lines)
-        counts = ledger.Counts(
-            self.read, scored, rejected, load.dropped, min(self.late, scored + rejected), load.rescored
-        )
+        refuse_too_many(self.job, write.lines_of(self.rejected), self.read)
+        counts, dropped = self._loaded(self.load), self.load.dropped
         with (
             database.explained("load", TargetRefused, "closing the books"),
             database.deadline(self.connection, database.STATEMENT_SECONDS),
         ):
             with self.watch.step("measure"):
                 states = self.sketch.states()
-                state.add_run(self.connection, self.series, states, self.request, counts=counts, dropped=load.dropped)
+                state.add_run(self.connection, self.series, states, self.request, counts=counts, dropped=dropped)
             ledger.succeed(
                 self.connection,
                 self.run_id,
@@ -182,7 +188,21 @@ class _Challenger:
             )
             self.connection.commit()
         fields = {"job": self.job.name, "run": self.run_id, "model": self.registered.name}
-        log.event("challenger finished", {**fields, "rows_scored": scored, "rejected": rejected})
+        log.event("challenger finished", {**fields, "rows_scored": counts.scored, "rejected": counts.rejected})
+        self._session.close()
+
+    def _loaded(self, load: write.Load) -> ledger.Counts:
+        """Return where the rows went once the last of them is loaded, the transaction still open."""
+        with self.watch.step("load"):
+            load.wait()
+        scored, rejected = load.scored, len(self.rejected)
+        late = min(self.late, scored + rejected)
+        return ledger.Counts(self.read, scored, rejected, load.dropped, late, load.rescored)
+
+    def release(self) -> None:
+        """Stop, and let the attempt go on without this session."""
+        if self.load is not None:
+            self.load.abandon()
         self._session.close()
 
     def close(self, error: BaseException, alert: Alert | None = None) -> None:
@@ -196,15 +216,16 @@ class _Challenger:
             record_failure(self.request, self.place, self.connection, self.run_id, error, alert=alert)
         self._session.close()
 
-    def alert(self, error: BaseException) -> Alert:
-        """Return what somebody has to know when this version has failed."""
-        name, job, window = self.registered.name, self.job.name, self.request.window.shown(self.job.zone)
-        return Alert(
-            kind="challenger_failed",
-            about=f"{job} {name}",
-            message=f"challenger {name} failed on job {job}, {window}: {error} The champion's predictions are complete"
-            " or follow; they do not depend on it.",
-            next_step=f"look at the error; plantao models retire {name.replace('/', ' ')} --why … ends it",
-            job=job,
-            run_id=self.run_id,
-        )
+
+def failed(registered: Registered, request: Request, run_id: int | None, error: BaseException) -> Alert:
+    """Return what somebody has to know when a challenger has failed."""
+    name, job, window = registered.name, request.job.name, request.window.shown(request.job.zone)
+    return Alert(
+        kind="challenger_failed",
+        about=f"{job} {name}",
+        message=f"challenger {name} failed on job {job}, {window}: {error} The champion's predictions are complete"
+        " or follow; they do not depend on it.",
+        next_step=f"look at the error; plantao models retire {name.replace('/', ' ')} --why … ends it",
+        job=job,
+        run_id=run_id,
+    )

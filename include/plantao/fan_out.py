@@ -4,18 +4,20 @@
 exactly one part, whenever that part is read and whatever happens at the source meanwhile; the parts need no common
 snapshot, and one that fails is scored again alone. Each part is loaded into a table of its own, in one transaction
 with its line in `plantao.parts`. `publish` compares these tables with the books of all parts and moves them into the
-prediction table, in one transaction with the ledger row. Until then nothing is visible.
+prediction table, in one transaction with the ledger row. Until then nothing is visible. Challengers go the same way,
+beside the champion.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.sql import SQL, Identifier
 
+from plantao import challengers_in_parts as beside
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
 from plantao.attempt import Attempt
@@ -25,7 +27,7 @@ from plantao.extract import query, read
 from plantao.extract.source import KeyRange, Source
 from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
-from plantao.load import table as tables
+from plantao.load import part as part_load
 from plantao.load import write
 from plantao.measure import state
 from plantao.request import Request
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from plantao.job import Job
     from plantao.load.table import PredictionTable
     from plantao.measure.sketch import Sketch
+    from plantao.parts import Taken
     from plantao.place import Place
     from plantao.score.manifest import Output
 
@@ -88,11 +91,11 @@ def plan(request: Request, place: Place) -> list[Part]:
         score_window(request, place)
         return []
     with declared_session(request, place) as (connection, run_id, _), recorded(request, place, connection, run_id):
-        drop_abandoned(connection, request.job)
+        drop_abandoned(connection, request.job, run_id)
         parts = _Planning(request, place, connection, run_id).cut()
-        ledger_of_parts.plan(
-            connection, run_id, [(part.keys.lower, part.keys.upper) for part in parts], replaces=request.rescore
-        )
+        ranges = [(part.keys.lower, part.keys.upper) for part in parts]
+        ledger_of_parts.plan(connection, run_id, ranges, replaces=request.rescore)
+        beside.plan(request, place, connection, run_id, ranges)
     fields = {"job": request.job.name, "run": run_id, "window": request.window.shown(request.job.zone)}
     log.event("window cut", {**fields, "parts": len(parts)})
     return parts
@@ -140,27 +143,33 @@ def score_part(job: Job, part: Part, place: Place) -> dict[str, Any]:
     """
     request = Request(job, part.window, model_version=part.version, rescore=part.rescore)
     with ledger.session(job, place, f"plantao/{job.name}/{part.run_id}/{part.number}") as connection:
-        if not ledger_of_parts.take(connection, part.run_id, part.number):
+        taken = ledger_of_parts.take(connection, part.run_id, part.number)
+        if taken is None:
             return {"part": part.number, "status": "staged before"}
         with recorded_if_permanent(request, place, connection, part.run_id):
-            report = _PartAttempt(request, place, connection, part).run()
+            report = _PartAttempt(request, place, connection, part, taken).run()
     return {"part": part.number, "status": "staged", "rows_scored": report.counts.scored}
 
 
 class _PartAttempt(Attempt):
     """An attempt that reads one range of keys and loads into a table of its own."""
 
-    def __init__(self, request: Request, place: Place, connection: Connection, part: Part) -> None:
+    def __init__(self, request: Request, place: Place, connection: Connection, part: Part, taken: Taken) -> None:
         super().__init__(request, place, connection, part.run_id)
-        self.part = part
+        self.part, self.taken = part, taken
         self.keys = part.keys
 
+    def _start_challengers(self) -> None:
+        self.beside = challengers = beside.ChallengersOfPart(self.request, self.place)
+        challengers.join(self.connection, self.part.run_id, self.part.number, self.taken)
+
     def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:
-        staged = replace(table, name=write.part_table(self.part.run_id, self.part.number))
-        return _PartLoad(self.connection, staged, output, self.part.run_id, version, False, part=self.part.number,
-                         like=table)  # fmt: skip
+        where = part_load.Place(self.part.run_id, self.part.number, self.taken.number)
+        return part_load.open_load(self.connection, table, output, version, where)
 
     def _publish(self, opened: Opened, sketch: Sketch) -> ledger.Counts:
+        """Stage the part, after those of the challengers: once the champion's is staged, nobody begins it again."""
+        self.beside.publish(self.moment)
         counts = self._loaded(opened)
         with (
             database.explained("load", TargetRefused, f"closing part {self.part.number}"),
@@ -175,24 +184,11 @@ class _PartAttempt(Attempt):
         return counts
 
 
-@dataclass
-class _PartLoad(write.Load):
-    """A load into the part's own table, which exists only once the part is complete."""
-
-    part: int = 0
-    like: PredictionTable | None = None
-
-    def _hold(self) -> None:
-        assert self.like is not None
-        ledger_of_parts.hold(self.connection, self.run_id, self.part)
-        database.execute(self.connection, tables.create_part(self.table, self.like))
-        write.hand_over(self.connection, self.table.schema, self.table.identifier)
-
-
-def drop_abandoned(connection: Connection, job: Job) -> None:
-    """Drop the tables of parts whose attempt was closed as failed."""
+def drop_abandoned(connection: Connection, job: Job, run_id: int) -> None:
+    """Drop the tables of parts whose attempt was closed as failed; `run_id` is the attempt that begins."""
     schema, _ = parse_table_name(job.load.table)
     with database.explained("load", TargetRefused, "tidying up"), connection.begin():
+        ledger.close_orphans(connection, run_id)
         names = [write.part_table(run_id, part) for run_id, part in ledger_of_parts.abandoned(connection, job.name)]
         for name in write.existing(connection, schema, names):
             database.execute(connection, SQL("drop table {}").format(Identifier(schema, name)))

@@ -37,7 +37,7 @@ Role = Literal["champion", "challenger"]
 # An exclusion or unique violation here means that somebody else was faster.
 LOST_THE_RACE = {"23P01", "23505", "40P01"}
 
-
+START = "select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"
 LIVE = (
     "select run_id, job, role, worker, airflow_run, started_at, window_start, window_end, parts is not null"
     " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
@@ -121,9 +121,11 @@ def start(  # noqa: PLR0913 - what an attempt is known by
     origin: Origin,
     *,
     role: Role = "champion",
+    beside: int | None = None,
 ) -> int:
     """Write the attempt `running` and return its run_id. Raises WindowBusy when a live attempt holds the window.
 
+    `beside` is the champion's attempt whose parts a challenger scores.
     An attempt whose session is gone is closed as failed. So is an earlier try of the same Airflow task; should its
     process still be alive, frozen or cut off, then its session is ended, because it may hold the locks of a load.
     """
@@ -134,6 +136,7 @@ def start(  # noqa: PLR0913 - what an attempt is known by
         "start": window.start,
         "end": window.end,
         "role": role,
+        "beside": beside,
         "trigger": origin.trigger,
         "airflow_run": origin.airflow_run,
         "worker": origin.worker,
@@ -146,14 +149,12 @@ def start(  # noqa: PLR0913 - what an attempt is known by
     )
     insert = text(
         "insert into runs (job, model, model_version, role, window_start, window_end, trigger, airflow_run, worker,"
-        " code_version, environment) values (:job, :model, :version, :role, :start, :end, :trigger, :airflow_run,"
-        " :worker, :code_version, cast(:environment as jsonb)) returning run_id"
+        " code_version, environment, beside) values (:job, :model, :version, :role, :start, :end, :trigger,"
+        " :airflow_run, :worker, :code_version, cast(:environment as jsonb), :beside) returning run_id"
     )
     try:
         with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
-            connection.execute(
-                text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), values
-            )
+            connection.execute(text(START), values)
             for rival in connection.execute(live, values).mappings().all():
                 _close_rival(connection, rival, origin)
             run_id: int = connection.execute(insert, values).scalar_one()
@@ -162,20 +163,20 @@ def start(  # noqa: PLR0913 - what an attempt is known by
             )
     except NotInitialised as error:
         if database.sqlstate_of(error.__cause__ or error) in LOST_THE_RACE:
-            raise _busy(job, window, "another process that started at the same time") from error
+            message = f"window {window.shown(job.zone)} of job {job.name} is held by another process, as of just now."
+            raise WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract") from error
         raise
     return run_id
 
 
 def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> None:
-    window = Window.of(rival["window_start"], rival["window_end"])
-    same_task = origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run
     if _is_gone(connection, rival):
         reason = _gone(rival)
-    elif same_task:
+    elif origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run:
         reason = f"superseded by a newer try of the same task ({origin.airflow_run})"
         connection.execute(END_SESSION_OF, {"run": rival["run_id"]})
     else:
+        window = Window.of(rival["window_start"], rival["window_end"])
         holder = f"run {rival['run_id']} of {rival['worker']}, since {rival['started_at']:%Y-%m-%d %H:%M:%S%z}"
         message = f"the window is held by {holder}, which scores {window.shown()}. Nothing was written."
         raise WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
@@ -187,11 +188,10 @@ def close_dead(connection: Connection, job: str) -> list[int]:
 
     Airflow finds out by itself that a task is gone, within minutes, and tries it again; elsewhere nobody does.
     """
-    connection.execute(
-        text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), {"job": job}
-    )
-    query = text(f"{LIVE} order by run_id")
-    gone = [run for run in connection.execute(query, {"job": job}).mappings().all() if _is_gone(connection, run)]
+    values = {"job": job}
+    connection.execute(text(START), values)
+    query = text(f"{LIVE} and beside is null order by run_id")  # those beside end with their champion's
+    gone = [run for run in connection.execute(query, values).mappings().all() if _is_gone(connection, run)]
     for run in gone:
         _close(connection, run, _gone(run), "Airflow finds the dead task" if run["airflow_run"] else "")
     return [run["run_id"] for run in gone]
@@ -216,11 +216,22 @@ def _close(connection: Connection, run: RowMapping, reason: str, retried: str) -
     if changed == 1 and run["role"] == "champion":  # a challenger comes with its champion's next try
         window = Window.of(run["window_start"], run["window_end"]).shown()
         failure.tell(connection, run["run_id"], failure.of_dead(run["job"], window, run["run_id"], reason, retried))
+    close_orphans(connection, run["run_id"])
 
 
-def _busy(job: Job, window: Window, holder: str) -> WindowBusy:
-    message = f"window {window.shown(job.zone)} of job {job.name} is held by {holder}. Nothing was written."
-    return WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
+def close_orphans(connection: Connection, run_id: int) -> None:
+    """Close the challengers' attempts that a champion's of the same job has left behind, in the caller's transaction.
+
+    One whose row is held right now waits for the next plan, because the champion waits for no challenger.
+    """
+    statement = text(
+        "update runs set status = 'failed', finished_at = clock_timestamp(), error_kind = 'transient',"
+        " error = 'the champion''s run ' || beside || ' has ended without it; nothing of it was written'"
+        " where run_id in (select k.run_id from runs k join runs c on c.run_id = k.beside"
+        " where k.status = 'running' and c.job = (select job from runs where run_id = :run)"
+        " and (c.status = 'failed' or c.finished_at < now() - interval '1 day') for update of k skip locked)"
+    )
+    connection.execute(statement, {"run": run_id})
 
 
 def name_version(connection: Connection, run_id: int, version: int, note: str | None) -> None:
@@ -286,6 +297,7 @@ def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool, a
     replaced = text("select exists (select from runs where run_id = :run and status = 'failed')")
     with connection.begin():
         if connection.execute(statement, values).rowcount == 1:
+            close_orphans(connection, run_id)
             if alert is not None:
                 failure.tell(connection, run_id, alert)
             return True
@@ -300,20 +312,6 @@ def swap(connection: Connection, statement: str, **values: Any) -> None:
         database.raise_explained(error, "load", NotInitialised, "closing the books")
     if changed != 1:
         raise superseded(values["run"])
-
-
-@contextmanager
-def alone(connection: Connection, name: str) -> Iterator[bool]:
-    """Hold a lock by name for as long as the context lasts; False when another session has it."""
-    take = text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
-    with connection.begin():
-        taken = bool(connection.execute(take, {"name": name}).scalar_one())
-    try:
-        yield taken
-    finally:
-        if taken and not connection.closed and not connection.invalidated:
-            with connection.begin():
-                connection.execute(text("select pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
 
 
 def attempt(connection: Connection, run_id: int) -> dict[str, Any]:

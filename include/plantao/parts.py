@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 Edge = tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The right to score a part: it lasts until the next one takes it."""
+
+    number: int
+    """How often somebody has begun; who holds an older number writes nothing."""
+    beside: tuple[int, ...]
+    """The challengers' attempts that score the same rows."""
 
 
 def plan(connection: Connection, run_id: int, ranges: Sequence[tuple[Edge, Edge]], *, replaces: bool) -> None:
@@ -44,28 +54,53 @@ def plan(connection: Connection, run_id: int, ranges: Sequence[tuple[Edge, Edge]
         )
 
 
-def take(connection: Connection, run_id: int, part: int) -> bool:
-    """Begin to score a part; False when it is staged already. Raises Superseded when the attempt is closed."""
-    statement = text(
-        "update parts set status = 'running', worker = :worker, changed_at = clock_timestamp()"
-        " where run_id = :run and part = :part and status <> 'staged'"
+def take(connection: Connection, run_id: int, part: int) -> Taken | None:
+    """Begin to score a part for the champion and all that stand beside it; None when it is staged already.
+
+    Raises Superseded when the attempt is closed. A challenger's part begins anew even when it is staged: it consists of
+    the rows that the champion reads with it. One that another session holds is passed over, and so keeps an older
+    number; the champion waits for no challenger.
+    """
+    changes = "status = 'running', worker = :worker, changed_at = clock_timestamp()"
+    mine = text(
+        f"update parts set {changes}, taken = taken + 1"
+        " where run_id = :run and part = :part and status <> 'staged' returning taken"
     )
-    values = {"run": run_id, "part": part, "worker": f"{socket.gethostname()}:{os.getpid()}"}
+    beside = text(
+        f"update parts set {changes}, taken = :taken where part = :part and run_id in"
+        " (select p.run_id from parts p join runs r using (run_id) where r.beside = :run and r.status = 'running'"
+        " and p.part = :part for update of p skip locked) returning run_id"
+    )
+    values: dict[str, Any] = {"run": run_id, "part": part, "worker": f"{socket.gethostname()}:{os.getpid()}"}
     with connection.begin():
-        alive = text("select run_id from runs where run_id = :run and status = 'running' for share")
-        if connection.execute(alive, values).first() is None:
-            raise ledger.superseded(run_id)
-        connection.execute(text("select pg_advisory_lock_shared(hashtextextended('plantao.run ' || :run, 0))"), values)
-        return connection.execute(statement, values).rowcount == 1
+        _join(connection, run_id)
+        values["taken"] = connection.execute(mine, values).scalar()
+        if values["taken"] is None:
+            return None
+        return Taken(values["taken"], tuple(connection.execute(beside, values).scalars()))
 
 
-def hold(connection: Connection, run_id: int, part: int) -> None:
-    """Lock a part inside its load's transaction. Raises Superseded when somebody else has staged it."""
+def join(connection: Connection, run_id: int) -> None:
+    """Let others see that somebody works on an attempt. Raises Superseded when it is closed."""
+    with connection.begin():
+        _join(connection, run_id)
+
+
+def _join(connection: Connection, run_id: int) -> None:
+    alive = text("select run_id from runs where run_id = :run and status = 'running' for share")
+    if connection.execute(alive, {"run": run_id}).first() is None:
+        raise ledger.superseded(run_id)
+    lock = text("select pg_advisory_lock_shared(hashtextextended('plantao.run ' || :run, 0))")
+    connection.execute(lock, {"run": run_id})
+
+
+def hold(connection: Connection, run_id: int, part: int, taken: int) -> None:
+    """Lock a part inside its load's transaction. Raises Superseded when somebody else has taken it since."""
     query = text(
-        "select part from parts join runs using (run_id) where run_id = :run and part = :part"
+        "select part from parts join runs using (run_id) where run_id = :run and part = :part and taken = :taken"
         " and parts.status = 'running' and runs.status = 'running' for update of parts for share of runs"
     )
-    if connection.execute(query, {"run": run_id, "part": part}).first() is None:
+    if connection.execute(query, {"run": run_id, "part": part, "taken": taken}).first() is None:
         raise ledger.superseded(run_id)
 
 

@@ -1,30 +1,34 @@
 """Make the parts of a window visible, all at once.
 
 The tables of the parts are compared with the books of all of them and moved into the prediction table, in one
-transaction with the ledger row and the daily state. Until then nothing is visible.
+transaction with the ledger row and the daily state. Until then nothing is visible. The challengers follow, each in a
+transaction of its own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from psycopg2.sql import SQL, Identifier
 
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
-from plantao.closing import recorded_if_permanent, tell
-from plantao.errors import DatabaseUnavailable, TargetRefused
+from plantao.challengers import failed
+from plantao.closing import record_failure, recorded_if_permanent, tell
+from plantao.errors import DatabaseUnavailable, Superseded, TargetRefused
 from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
 from plantao.load import table as tables
 from plantao.load import write
+from plantao.load.table import shadow_job
 from plantao.log import Stopwatch
 from plantao.measure import run_checks, state
 from plantao.measure.sketch import added
 from plantao.measure.state import Series
 from plantao.request import Report, Request
+from plantao.score import registry
 from plantao.validate.share import refuse_too_many
 
 if TYPE_CHECKING:
@@ -37,21 +41,45 @@ if TYPE_CHECKING:
     from plantao.place import Place
 
 
-def publish(job: Job, run_id: int, place: Place) -> Report:
+def publish(job: Job, run_id: int, place: Place, *, accept_checks: bool = False) -> Report:
     """Make all parts of an attempt visible at once, with their ledger row. Raises a PlantaoError.
 
-    A part that is missing, or whose table does not hold what its books say, stops it; then nothing is visible.
+    A part that is missing, or whose table does not hold what its books say, stops it; then nothing is visible. So does
+    a check that blocks, unless somebody has decided (`accept_checks`).
     """
     with ledger.session(job, place, f"plantao/{job.name}/{run_id}/publish") as connection:
         run = ledger.attempt(connection, run_id)
+        window = Window.of(run["window_start"], run["window_end"])
+        request = Request(job, window, accept_checks=accept_checks)
         if run["status"] in {"succeeded", "empty"}:  # the answer to an earlier try's commit was lost
-            return _report(job, run, ledger.counts_of(run), run["profile"], run["seconds"])
-        request = Request(job, Window.of(run["window_start"], run["window_end"]))
-        publishing = _Publishing(request, run, connection)
-        with recorded_if_permanent(request, place, connection, run_id):
-            counts = publishing.run()
-        report = _report(job, run, counts, publishing.profile, publishing.watch.seconds)
-        return replace(report, reject_reasons=dict(publishing.reasons))
+            report = _report(job, run, ledger.counts_of(run), run["profile"], run["seconds"])
+        else:
+            publishing = _Publishing(request, run, connection)
+            with recorded_if_permanent(request, place, connection, run_id):
+                counts = publishing.run()
+            report = _report(job, run, counts, publishing.profile, publishing.watch.seconds)
+            report = replace(report, reject_reasons=dict(publishing.reasons))
+        _publish_challengers(request, place, connection, run_id)
+        return report
+
+
+def _publish_challengers(request: Request, place: Place, connection: Connection, run_id: int) -> None:
+    """Make the parts of each challenger visible; one with which that fails is closed as failed, with an alert."""
+    champions = ledger_of_parts.of_run(connection, run_id)
+    for attempt, registered in registry.beside(connection, run_id):
+        job = shadow_job(request.job)
+        try:
+            with ledger.session(job, place, f"plantao/{job.name}/{attempt}/publish") as session:
+                run = ledger.attempt(session, attempt)
+                counts = _ChallengerPublishing(replace(request, job=job), run, session, champions=champions).run()
+        except Superseded:  # another publish of the same parts was faster
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever a challenger does, the champion's rows are visible
+            alert = failed(registered, request, attempt, error)
+            record_failure(request, place, connection, attempt, error, alert=alert)
+        else:
+            fields = {"job": job.name, "run": attempt, "model": registered.name}
+            log.event("challenger finished", {**fields, "rows_scored": counts.scored, "rejected": counts.rejected})
 
 
 @dataclass
@@ -64,13 +92,11 @@ class _Publishing:
     profile: dict[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     watch: Stopwatch = field(default_factory=Stopwatch)
+    shadow: bool = False
 
     def run(self) -> ledger.Counts:
         connection, run_id, job = self.connection, self.attempt["run_id"], self.request.job
-        parts = ledger_of_parts.of_run(connection, run_id)
-        if waiting := [part["part"] for part in parts if part["status"] != "staged"]:
-            message = f"{len(waiting)} of {len(parts)} parts of run {run_id} are not scored yet: {waiting[:10]}."
-            raise DatabaseUnavailable(message, "let the parts finish, or clear those that failed", "load")
+        parts = self._staged()
         lines = [line for part in parts for line in part["rejects"]]
         self.reasons = Counter(line["reason"] for line in lines)
         total = sum(part["rows_read"] for part in parts)
@@ -82,7 +108,7 @@ class _Publishing:
             self.watch.step("load"),
         ):
             found = write.find_table(connection, schema, name) or {}
-            table = tables.as_found(schema, name, job.extract.key, found)
+            table = tables.as_found(schema, name, job.extract.key, found, shadow=self.shadow)
             transaction = connection.begin()
             with database.deadline(connection, 2 * database.LOCK_SECONDS):
                 write.take_lock(connection, f"plantao.load {table.shown}")
@@ -101,14 +127,25 @@ class _Publishing:
                 rescored=rescored,
             )
             with database.deadline(connection, database.STATEMENT_SECONDS):
-                write.write_rejects(connection, job.name, run_id, lines)
-                write.resolve_rejects(connection, table, job.name, run_id)
+                if not self.shadow:  # what is set aside is what the client has no prediction for
+                    write.write_rejects(connection, job.name, run_id, lines)
+                    write.resolve_rejects(connection, table, job.name, run_id)
                 self._add_states(parts, counts)
                 seconds = added([part["seconds"] for part in parts])
                 ledger.succeed(connection, run_id, counts, snapshot="parts", seconds=seconds, profile=self.profile)
-                tell(connection, self.request, run_id, counts, self.reasons)
+                if not self.shadow:
+                    tell(connection, self.request, run_id, counts, self.reasons)
                 transaction.commit()
         return counts
+
+    def _staged(self) -> list[dict[str, Any]]:
+        """Return the parts, once all of them are staged."""
+        parts = ledger_of_parts.of_run(self.connection, self.attempt["run_id"])
+        if waiting := [part["part"] for part in parts if part["status"] != "staged"]:
+            run_id = self.attempt["run_id"]
+            message = f"{len(waiting)} of {len(parts)} parts of run {run_id} are not scored yet: {waiting[:10]}."
+            raise DatabaseUnavailable(message, "let the parts finish, or clear those that failed", "load")
+        return parts
 
     def _add_states(self, parts: Sequence[Mapping[str, Any]], counts: ledger.Counts) -> None:
         """Add what the parts have folded to the daily state."""
@@ -117,9 +154,9 @@ class _Publishing:
         dropped = sum(part["rows_scored"] for part in parts) - counts.scored
         for reference in sorted({part["states"]["reference"] for part in parts}):
             lines = [part["states"]["lines"] for part in parts if part["states"]["reference"] == reference]
-            series = Series(request.job, "champion", self.attempt["model_version"], reference)
-            states = state.merged(lines)
-            run_checks.add_checked(self.connection, series, states, request, counts=counts, dropped=dropped)
+            series = Series(request.job, self.attempt["role"], self.attempt["model_version"], reference)
+            add = state.add_run if self.shadow else run_checks.add_checked
+            add(self.connection, series, state.merged(lines), request, counts=counts, dropped=dropped)
 
     def _move(self, table: PredictionTable, part: Mapping[str, Any]) -> tuple[int, int]:
         """Move one part's rows, and return how many were new and how many earlier predictions they replaced."""
@@ -128,15 +165,42 @@ class _Publishing:
         if there != part["rows_scored"]:
             # The table is not written to the log ahead, so a crash of the server empties it.
             self.connection.rollback()
-            ledger_of_parts.reopen(self.connection, self.attempt["run_id"], part["part"])
-            message = f"part {part['part']} holds {there} rows and its books say {part['rows_scored']}."
-            raise DatabaseUnavailable(message, f"clear part {part['part']} in Airflow: it is scored again", "load")
+            self._refuse(part, f"part {part['part']} holds {there} rows and its books say {part['rows_scored']}.")
         again = self.request.job.extract.on_change == "rescore" or part["replaces"]
         old = tables.move_to_history(table, self.attempt["run_id"], staged)
         replaced = database.execute(self.connection, old) if again else 0
         moved = database.execute(self.connection, tables.insert_missing(table, staged))
         database.execute(self.connection, SQL("drop table {}").format(staged))
         return moved, replaced
+
+    def _refuse(self, part: Mapping[str, Any], message: str) -> NoReturn:
+        ledger_of_parts.reopen(self.connection, self.attempt["run_id"], part["part"])
+        raise DatabaseUnavailable(message, f"clear part {part['part']} in Airflow: it is scored again", "load")
+
+
+@dataclass
+class _ChallengerPublishing(_Publishing):
+    """The transaction that moves every part of a challenger into the table beside the predictions."""
+
+    shadow: bool = True
+    champions: Sequence[Mapping[str, Any]] = ()
+    """The champion's parts."""
+
+    def _staged(self) -> list[dict[str, Any]]:
+        parts = ledger_of_parts.of_run(self.connection, self.attempt["run_id"])
+        taken = {part["part"]: part["taken"] for part in self.champions}
+        unlike = [p["part"] for p in parts if p["status"] != "staged" or p["taken"] != taken[p["part"]]]
+        if unlike:
+            self._refuse({}, f"it has not scored the champion's rows of {len(unlike)} parts: {unlike[:10]}.")
+        return parts
+
+    def _refuse(self, part: Mapping[str, Any], message: str) -> NoReturn:  # noqa: ARG002 - the champion's is published
+        window = self.request.window.shown(self.request.job.zone)
+        version = self.attempt["model_version"]
+        advice = (
+            f"plantao run {self.request.job.name} --from … --to … --model-version {version} scores {window} with it"
+        )
+        raise DatabaseUnavailable(message, advice, "load")
 
 
 def _report(

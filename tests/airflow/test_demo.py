@@ -10,12 +10,14 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg2
 import pytest
+from sklearn import metrics
 
 from demo.stack import Stack
 from plantao import database, embedded, settings
@@ -60,7 +62,7 @@ class Demo:
             for job in JOBS
         ]
 
-    def wait_for(self, run_ids: list[str], job: str = "flight_delay", patience: float = 120) -> None:
+    def wait_for(self, run_ids: list[str], job: str = "flight_delay", patience: float = 300) -> None:
         until = time.monotonic() + patience
         states = {}
         while time.monotonic() < until:
@@ -70,7 +72,7 @@ class Demo:
             time.sleep(0.5)
         assert set(states.values()) == {"success"}, states
 
-    def wait_for_backfills(self, job: str = "flight_delay", patience: float = 120) -> None:
+    def wait_for_backfills(self, job: str = "flight_delay", patience: float = 300) -> None:
         """Wait until the scheduler has written down that they are over: a DAG can have one at a time."""
         until = time.monotonic() + patience
         while any(one["completed_at"] is None for one in self.stack.ask(f"backfills?dag_id={job}")["backfills"]):
@@ -103,6 +105,40 @@ def test_one_command_leads_from_nothing_to_every_row_scored_once(demo):
     unbalanced = "rows_read <> rows_scored + rows_rejected + rows_already_scored or status <> 'succeeded'"
     assert demo.sql(f"select count(*) from plantao.runs where {unbalanced}") == [(0,)]
     assert not demo.stack.parts
+
+
+def test_what_was_measured_is_what_one_computes_from_the_tables(demo):
+    day = "(source_timestamp at time zone 'America/New_York')::date"
+    together = demo.sql(f"select {day}, prediction, score, late from predictions.flight_delay"
+                        " join public.arrivals using (flight_id)")  # fmt: skip
+    found = demo.sql("select (window_start at time zone 'America/New_York')::date, name, value, n, status, maturity"
+                     " from plantao.metrics_latest where job = 'flight_delay' and role = 'champion' and segment = ''"
+                     " and column_name = ''")  # fmt: skip
+    measured = {(on, name): (value, n, status) for on, name, value, n, status, _ in found}
+    days = sorted({row[0] for row in together})
+    assert len(days) == 14
+    for on in days:
+        _, said, score, late = zip(*(row for row in together if row[0] == on), strict=True)
+        value, n, status = measured[on, "roc_auc"]
+        assert (n, status) == (len(late), "ok")
+        assert value == pytest.approx(metrics.roc_auc_score(late, score), abs=0.0035)
+        assert measured[on, "brier"][0] == pytest.approx(metrics.brier_score_loss(late, score), abs=1e-12)
+        assert measured[on, "log_loss"][0] == pytest.approx(metrics.log_loss(late, score), abs=1e-12)
+        saved = sum((20 if really else -5) for warned, really in zip(said, late, strict=True) if warned)
+        assert measured[on, "objective"][0] == saved
+    # The sum of the days is the whole period, decision by decision and outcome by outcome.
+    confusion = Counter((row[1], row[3]) for row in together)
+    sums = Counter()
+    for (bins,) in demo.sql("select state -> 'bins' from plantao.daily_outcomes where job = 'flight_delay'"
+                            " and segment = ''"):  # fmt: skip
+        for cell in bins.values():
+            for decision, (negatives, positives, *_) in cell.items():
+                sums[decision == "true", False] += negatives
+                sums[decision == "true", True] += positives
+    assert sums == confusion
+    rows = demo.sql("select day, sum(rows) from plantao.daily_state where job = 'flight_delay' and segment = ''"
+                    " and column_name = '' group by day order by day")  # fmt: skip
+    assert rows == demo.sql(f"select {day}, count(*) from predictions.flight_delay group by 1 order by 1")
 
 
 def test_a_second_time_finds_nothing_left_to_do(demo):

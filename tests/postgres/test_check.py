@@ -399,6 +399,16 @@ def test_a_source_that_is_gone(here):
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
+def test_a_segment_that_the_source_lacks(here):
+    here.world.job(SCHEDULED + '[measure]\nsegments = ["city", "town"]\n')
+    asked = here.names_only(
+        "FAIL", "bad_reading: segments", "no column 'town', .* it has at, city", r"correct \[measure\] segments"
+    )
+    assert "bad_reading: live data" in asked
+    here.world.job(SCHEDULED + '[measure]\nsegments = ["city"]\n')
+    here.is_fine()
+
+
 def test_a_tampered_model_file(here):
     path = here.world.folder / "models" / "bad_reading" / "1" / "model.joblib"
     path.write_bytes(path.read_bytes() + b"x")

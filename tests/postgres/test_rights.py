@@ -10,12 +10,12 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from plantao import embedded, fan_out, ledger, publishing
+from plantao import embedded, fan_out, ledger, promotion, publishing
 from plantao.errors import PlantaoError
 from plantao.fan_out import Part
 from plantao.request import Request
 from plantao.schema.grants import SCORER
-from world import ANALYST, JOB, WORKER, administer, day
+from world import ANALYST, JOB, WORKER, administer, day, training_frame
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")
 
@@ -115,10 +115,13 @@ def test_another_member_goes_on_where_one_has_left_off(world, colleague):
 
 def test_the_parts_of_a_window_may_be_scored_by_several_members(world, colleague):
     job = world.ready(JOB.replace("[load]", "parts = 2\n[load]"))
+    version = world.register(frame=training_frame(seed=1)).version
+    promotion.mark("bad_reading", version, "let us see", world.place, "challenger")
     first, second = [Part.of(part.as_dict()) for part in fan_out.plan(Request(job, day(1)), world.place)]
     fan_out.score_part(job, first, world.place)
     fan_out.score_part(job, second, colleague)
     assert publishing.publish(job, first.run_id, colleague).counts.scored == 20
+    assert world.sql("select count(*) from predictions.bad_reading_shadow") == [(20,)]
     abandoned = Part.of(fan_out.plan(Request(job, day(2), airflow_run="task"), colleague)[0].as_dict())
     fan_out.score_part(job, abandoned, colleague)
     assert world.score(job, day(2), airflow_run="task").counts.scored == 20

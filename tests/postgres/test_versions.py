@@ -242,3 +242,58 @@ def test_a_promotion_that_had_to_wait_is_dated_after_the_one_it_waited_for(world
         promotion_that_waits.result(timeout=60)
     order = "select version, live_until is null from plantao.model_timeline order by live_from"
     assert world.results(order) == [(1, False), (second, False), (third, True)]
+
+
+@pytest.mark.parametrize("decide", ["promoted", "rolled back", "challenger", "retired"])
+def test_of_two_same_decisions_at_once_the_second_is_refused(world, job, second, decide):
+    waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+
+    def one(number: int) -> str:
+        decision = registry.Decision(f"person {number}", "the same idea")
+        with registry.session("client_db", world.place) as session:
+            try:
+                if decide in {"challenger", "retired"}:
+                    registry.mark(session, "bad_reading", second, decide, decision)
+                else:
+                    registry.make_champion(session, "bad_reading", second, decision, decide)
+            except UsageError as error:
+                return error.what
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool, world.connect() as other, other.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading', 0))")
+        both = [pool.submit(one, number) for number in (1, 2)]
+        while world.results(waiting) != [(2,)]:
+            time.sleep(0.01)
+        other.commit()
+        said = sorted(future.result(timeout=60) for future in both)
+    assert said[0] == "done"
+    already = {"challenger": "is challenger already.", "retired": "is retired already."}
+    assert already.get(decide, "is the champion already. Nothing was changed.") in said[1]
+    assert world.results("select count(*) from plantao.model_events where event = %s", (decide,)) == [(1,)]
+    champion = 1 if decide in already else second
+    assert world.results("select version from plantao.model_timeline where live_until is null") == [(champion,)]
+    assert world.results("select count(*) from plantao.model_timeline") == [(1 if decide in already else 2,)]
+
+
+def test_a_promotion_that_waited_for_a_retirement_is_refused(world, job, second):
+    waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+
+    def promote() -> None:
+        with registry.session("client_db", world.place) as session:
+            registry.make_champion(session, "bad_reading", second, registry.Decision("tests", "tests"))
+
+    with ThreadPoolExecutor(1) as pool, world.connect() as other, other.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading', 0))")
+        promotion_that_waits = pool.submit(promote)
+        while world.results(waiting) == [(0,)]:
+            time.sleep(0.01)
+        cursor.execute(
+            "insert into plantao.model_events (model, version, event, who, why)"
+            " values ('bad_reading', %s, 'retired', 'other', 'tests')",
+            (second,),
+        )
+        other.commit()
+        with pytest.raises(UsageError, match="is retired"):
+            promotion_that_waits.result(timeout=60)
+    assert world.results("select version from plantao.model_timeline") == [(1,)]

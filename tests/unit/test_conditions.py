@@ -86,5 +86,5 @@ def test_degraded_and_watch_are_one_condition_and_improved_is_another():
     assert marks == ["degraded roc_auc v3", "degraded roc_auc v3", "degraded roc_auc v3 improved"]
     found = of_episode(Subject("roc_auc", 3, "origin=JFK"), episode, "degraded")
     assert found.fingerprint == "degraded roc_auc origin=JFK v3"
-    assert found.message == "roc_auc of origin=JFK of version 3 is degraded since 2013-07-01: why"
+    assert found.message == "roc_auc of origin=JFK of version 3 is degraded: why"
     assert (found.severity, found.since, found.details["worst_day"]) == (3.0, DAY, "2013-07-01")

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from plantao.extract.window import of_days
 from plantao.job import Outcome
 from plantao.measure.maturity import (
     Check,
@@ -19,7 +20,6 @@ from plantao.measure.maturity import (
     days_to_probe,
     days_with_news,
     is_mature,
-    window_of,
     windows_of,
 )
 from plantao.measure.sketch import added
@@ -44,11 +44,11 @@ def test_coverage_of_nothing_is_nothing():
 
 def test_a_local_day_is_as_long_as_the_clock_makes_it():
     zone = ZoneInfo("America/New_York")
-    window = window_of(date(2013, 3, 10), date(2013, 3, 10), zone)
+    window = of_days(date(2013, 3, 10), date(2013, 3, 10), zone)
     assert window.end - window.start == timedelta(hours=23)
     assert windows_of([date(2013, 3, 10), date(2013, 3, 9), date(2013, 3, 12)], zone) == [
-        window_of(date(2013, 3, 9), date(2013, 3, 10), zone),
-        window_of(date(2013, 3, 12), date(2013, 3, 12), zone),
+        of_days(date(2013, 3, 9), date(2013, 3, 10), zone),
+        of_days(date(2013, 3, 12), date(2013, 3, 12), zone),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from plantao import database
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.errors import UsageError
 from plantao.measure.conditions import Close, Incident, Open, Worsen, changes
@@ -88,7 +89,8 @@ def _decide(connection: Connection, incident: int, change: str, **values: Any) -
 def open_incidents(connection: Connection, job: str) -> list[dict[str, Any]]:
     """Return what is open for a job, the oldest first."""
     query = text("select * from incidents where job = :job and state = 'open' order by incident_id")
-    return [dict(row) for row in connection.execute(query, {"job": job}).mappings()]
+    with database.transaction(connection):
+        return [dict(row) for row in connection.execute(query, {"job": job}).mappings()]
 
 
 def _open(connection: Connection, job: str, lane: Lane) -> list[Incident]:
@@ -161,7 +163,9 @@ def _alert(job: str, lane: Lane, change: Change, run_id: int | None, over: Calla
     again = "worse: " if isinstance(change, Worsen) else ""
     kind = KINDS.get(condition.word, lane) if lane == "degraded" else lane
     about = f"{job} {condition.fingerprint}"
-    return Alert(kind, about, f"{job}: {again}{condition.message}", condition.next_step, job, run_id)
+    return Alert(
+        kind, about, f"{job}: {again}{condition.message} (since {condition.since})", condition.next_step, job, run_id
+    )
 
 
 def _day(since: date | None) -> str:

@@ -58,7 +58,6 @@ class Outages:
         sent, thread = self._say(_channel(jobs), message, outage.thread)
         if sent:
             self._open[name] = outage.was_told(now, thread)
-        self._save()
         return sent
 
     def end(self, name: str, jobs: Sequence[Job], now: datetime) -> str | None:
@@ -70,13 +69,13 @@ class Outages:
         if outage.told and not self._say(_channel(jobs), message, outage.thread)[0]:
             return None  # it is said at the next look
         del self._open[name]
-        self._save()
         return message
 
     def _say(self, channel: str | None, message: str, thread: str | None) -> tuple[bool, str | None]:
         return say(self.voice, channel, message, thread)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Keep what was said. That the file was touched is also a sign of life, for who looks from outside."""
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             values = {name: asdict(outage) for name, outage in self._open.items()}

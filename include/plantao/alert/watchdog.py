@@ -75,7 +75,8 @@ class Watchdog:
         """Refuse addresses that are none. Raises UsageError."""
         self.ping_url = outside.require_http("PLANTAO_PING_URL", self.environment.get("PLANTAO_PING_URL"))
         self.airflow_url = outside.require_http("PLANTAO_AIRFLOW_URL", self.place.settings.airflow_url)
-        self.outages = Outages(self.voice, self.place.settings.state / "watch.json")
+        settings = self.place.settings
+        self.outages = Outages(self.voice, settings.watch_file or settings.state / "watch.json")
         self._stumbled: datetime | None = None
 
     def run(self) -> None:
@@ -111,6 +112,7 @@ class Watchdog:
         home = DEFAULT_CONNECTION if DEFAULT_CONNECTION in ledgers else min(ledgers)
         for connection, jobs in sorted(ledgers.items()):
             self._look_at(connection, jobs, files, look, is_home=connection == home)
+        self.outages.save()
         return look
 
     def _look_at(self, name: str, jobs: Sequence[Job], files: Files, look: Look, *, is_home: bool) -> None:

@@ -53,6 +53,8 @@ def ask(page: Page, job: Job, place: Place, at_source: Reached, at_target: Reach
     source = page.ask(f"{job.name}: source", lambda: _source(job, place, champion)) if at_source.answers else None
     if source is not None:
         page.ask(f"{job.name}: source rights", lambda: (_source_rights(source, place), True))
+        if lacking := [name for name in job.measure.segments if name not in source.types]:
+            page.add(f"{job.name}: segments", _lacking(lacking, source))
     for challenger in () if versions is None else versions.challengers:
         page.add(f"{job.name}: challenger {challenger.version}", _challenger(challenger, place, source))
     if at_target.answers:
@@ -118,6 +120,15 @@ def _source(job: Job, place: Place, version: Verified | None) -> tuple[Answer, S
     if contract is not None:
         said = f"{len(contract.columns)} columns as the model was trained on, {said}"
     return ok(said), source
+
+
+def _lacking(segments: Sequence[str], source: Source) -> Answer:
+    """Return what becomes of segments that the source does not have: rows are scored, and nothing is split by them."""
+    there = ", ".join(sorted(source.types))
+    return fail(
+        f"the source has no column {' or '.join(map(repr, segments))}, so no figure is split by it; it has {there}",
+        f"correct [measure] segments in the file of job {source.job.name}, or add the column to the source",
+    )
 
 
 def _source_rights(source: Source, place: Place) -> Answer:

@@ -10,7 +10,9 @@ import typer
 
 from plantao import ledger, place, standing
 from plantao import run as runs
+from plantao.alert.incidents import open_incidents
 from plantao.cli import show
+from plantao.cli.watch import show_signs
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
 from plantao.job_file import read_folder, read_job
@@ -29,6 +31,7 @@ ATTEMPT_COLUMNS = (
     *("run_id", "status", "window", "trigger", "rows_read", "rows_scored", "rows_rejected"),
     *("rows_already_scored", "rows_late", "finished_at"),
 )
+INCIDENT_COLUMNS = ("lane", "word", "since", "message")
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's name: its file without .toml.")]
 FromOption = Annotated[
@@ -158,7 +161,13 @@ def status(
                 typer.echo(f"{state['job']}: {state['error']}", err=True)
         if job is not None:
             attempts = states[0].get("attempts", [])
+            if open_ones := states[0].get("incidents"):
+                show.table(
+                    "Open incidents", INCIDENT_COLUMNS, [[line[c] for c in INCIDENT_COLUMNS] for line in open_ones]
+                )
             show.table("Last attempts", ATTEMPT_COLUMNS, [[line[c] for c in ATTEMPT_COLUMNS] for line in attempts])
+        else:
+            show_signs(here)
     if any(state["health"] not in {"fine", "running", "waiting"} for state in states):
         raise typer.Exit(1)
 
@@ -169,6 +178,7 @@ def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, An
     with ledger.session(declared, here, "plantao/status") as connection:
         row = next((dict(r) for r in standing.status(connection) if r["job"] == name), {})
         attempts = [dict(r) for r in standing.attempts(connection, name, 10)]
+        incidents = open_incidents(connection, name)
     owed = runs.owed_windows(declared, here)
     last = Window.of(row["last_window_start"], row["last_window_end"]) if row.get("last_window_start") else None
     health = row.get("health", "waiting")
@@ -185,6 +195,7 @@ def _state(name: str, declared: Job | PlantaoError, here: Place) -> dict[str, An
         "owed": [{"start": window.start, "end": window.end} for window in owed],
         "prediction_table": declared.load.table,
         "error": row.get("last_error"),
+        "incidents": incidents,
         "attempts": attempts,
     }
 

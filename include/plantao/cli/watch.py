@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plantao import place
-from plantao.alert import slack
+from plantao import database, place
+from plantao.alert import signs, slack
+from plantao.alert.everywhere import ledgers
+from plantao.alert.overdue import span
 from plantao.alert.watchdog import Watchdog
 from plantao.cli import show
+
+if TYPE_CHECKING:
+    from plantao.place import Place
 
 
 def watch(
@@ -33,3 +39,17 @@ def watch(
             typer.echo(line)
     if not look.is_complete:
         raise typer.Exit(1)
+
+
+def show_signs(here: Place) -> None:
+    """Print the last sign of life of every component, those of job files left out."""
+    lines = []
+    for connection, _ in ledgers(here):
+        with database.session(here.address(connection), here.settings.schema, "plantao/status") as session:
+            lines += [
+                (row["component"], row["at"], f"{span(timedelta(seconds=row['age']))} ago", row["host"])
+                for row in signs.signs(session)
+                if not row["component"].startswith("file ")
+            ]
+    if lines:
+        show.table("Signs of life", ("component", "last sign of life", "", "host"), lines)

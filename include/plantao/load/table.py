@@ -198,11 +198,13 @@ def create_part(part: PredictionTable, table: PredictionTable) -> Composed:
     )
 
 
-def as_found(schema: str, name: str, keys: Sequence[str], found: Mapping[str, str]) -> PredictionTable:
+def as_found(
+    schema: str, name: str, keys: Sequence[str], found: Mapping[str, str], *, shadow: bool = False
+) -> PredictionTable:
     """Return an existing prediction table from its columns, name to type."""
     ours = [*keys, *PREDICTION_COLUMNS]
     columns = tuple((column, found[column]) for column in ours if column in found)
-    return PredictionTable(schema, name, tuple(keys), columns, probabilities=False)
+    return PredictionTable(schema, name, tuple(keys), columns, probabilities=False, shadow=shadow)
 
 
 def insert_missing(table: PredictionTable, stage: Identifier = STAGE) -> Composed:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from plantao.validate.contract import Column
 
@@ -41,8 +41,8 @@ class NumberCells:
 
     @property
     def valued(self) -> int:
-        """How many cells hold values."""
-        return max(len(self.edges) + 1, 2)
+        """How many cells hold values: a constant has one bin between below and above."""
+        return 2 + max(len(self.edges) - 1, 1) if len(self.edges) else 2
 
     def place(self, array: pa.Array) -> tuple[Codes, Numbers]:
         """Return the cell of each value, and its distance from the centre (0 where it has none)."""
@@ -187,6 +187,11 @@ def _typed(value: str, kind: pa.DataType) -> Any:
     return int(float(value)) if pa.types.is_integer(kind) else float(value) if pa.types.is_floating(kind) else value
 
 
-def labels(values: Sequence[Any]) -> list[str]:
-    """Return classes as they are written in JSON: booleans as `true` and `false`."""
-    return [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+def label(value: bool | int | str | None) -> str:
+    """Return a class as JSON keys name it, and as PostgreSQL writes it: booleans as `true` and `false`."""
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
+
+
+def labels(values: Iterable[bool | int | str | None]) -> list[str]:
+    """Return classes as JSON keys name them."""
+    return [label(value) for value in values]

@@ -105,7 +105,7 @@ def of_episode(subject: Subject, episode: Episode, word: Word | Literal["improve
     # An improvement and a degradation of the same metric are two conditions; degraded and watch are one.
     lane: tuple[str, ...] = ("improved",) if word == "improved" else ()
     mark = fingerprint("degraded", subject.metric, subject.segment, f"v{subject.version}", *lane)
-    message = f"{name} of version {subject.version} is {WORDS[word]} since {episode.opened}: {episode.reason}"
+    message = f"{name} of version {subject.version} is {WORDS[word]}: {episode.reason}"
     details = {**vars(subject), "worst": episode.worst, "worst_day": episode.worst_day.isoformat()}
     return Condition("degraded", mark, word, episode.worst, episode.opened, message, NEXT[word], details)
 

@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plantao.measure import regression
+from plantao.measure.bins import label
 from plantao.measure.figure import Figure
 from plantao.measure.interval import UNKNOWN, around
 from plantao.measure.objective import NOT_POSITIVE, cells, moments, values_of
 from plantao.measure.quality import Measurement, judged, measure_tally, measured, renamed
 from plantao.measure.strata import FEW, Stratum, is_withheld, sample_of, strata_of
-from plantao.measure.tally import Tally, label, merged
+from plantao.measure.tally import Tally, merged
 from plantao.measure.weighting import WEIGHTED, worth
 
 if TYPE_CHECKING:

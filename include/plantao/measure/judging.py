@@ -42,6 +42,7 @@ WATCHED = {
 OF_A_SEGMENT = {"binary": ("roc_auc", "accuracy", "bias"), "multiclass": ("accuracy",), "regression": ("mae", "bias")}
 PERSISTS = 3
 """So many days in a row without a figure are a condition."""
+UNTOLD = frozenset({"undefined", "failed"})
 WEEK = 7
 ARMS = ("@treated", "@control")
 
@@ -77,7 +78,9 @@ class Judged:
         status: Status = "ok" if mature else "provisional" if whole.rows else "no_rows"
         label_coverage = Measurement("label_coverage", known, None, None, whole.rows, status)
         yield where.metric(label_coverage, known)
-        for one in self._measured(whole, self.job.measure.metrics, mature=mature):
+        # What the rule watches is measured too where the job asks for other metrics.
+        wanted = dict.fromkeys((*self.job.measure.metrics, *bases)) if self.job.measure.metrics else ()
+        for one in self._measured(whole, tuple(wanted), mature=mature):
             base = bases.get(one.name)
             yield where.metric(one, known, None if base is None else degradation.detectable(base))
         for segment, tally in of_day.items():
@@ -202,14 +205,14 @@ class Judged:
         base = self.baseline("mae")
         return None if base is None else base.mean
 
-    def missing(self) -> list[Condition]:
-        """Return which evidence has been missing for days on end."""
+    def missing(self, objective: Sequence[tuple[date, Status]] = ()) -> list[Condition]:
+        """Return which evidence has been missing for days on end; `objective` is what became of it, by day."""
         outcome = self.job.measure.outcome
-        if outcome is None or not self.days:
+        if outcome is None:
             return []
-        due = [
-            day for day in sorted(self.days) if of_days(day, day, self.job.zone).end + outcome.known_after <= self.now
-        ]
+        # Also days that could not be tallied, because the outcomes cannot be read.
+        known = sorted({*self.days, *self.scores})
+        due = [day for day in known if of_days(day, day, self.job.zone).end + outcome.known_after <= self.now]
         recent = due[-PERSISTS:]
         if len(recent) < PERSISTS:
             return []
@@ -217,10 +220,14 @@ class Judged:
             return [self._no_labels(due)]
         found = []
         for metric in WATCHED[self.output.kind]:
-            ones = [next(iter(self._measured(self.days[day][""], [metric], mature=True)), None) for day in recent]
+            tallies = [self.days.get(day, {}).get("", Tally(0, 0)) for day in recent]
+            ones = [next(iter(self._measured(tally, [metric], mature=True)), None) for tally in tallies]
             statuses = [one.status if one is not None else "failed" for one in ones]
-            if all(status in {"undefined", "failed"} for status in statuses):
+            if all(status in UNTOLD for status in statuses):
                 found.append(self._untold(metric, statuses[-1], recent))
+        last = sorted(objective)[-PERSISTS:]
+        if len(last) == PERSISTS and all(status in UNTOLD for _, status in last):
+            found.append(self._untold("objective", last[-1][1], [day for day, _ in last]))
         return found
 
     def _no_labels(self, due: Sequence[date]) -> Condition:
@@ -228,7 +235,7 @@ class Judged:
         assert outcome is not None
         mature = [day for day in due if self.mature(day)]
         since = due[0] if not mature else mature[-1] + timedelta(days=1)
-        whole = self.days[due[-1]].get("", Tally(0, 0))
+        whole = self.days.get(due[-1], {}).get("", Tally(0, 0))
         share = coverage(whole.labelled, whole.rows) or 0.0
         message = (
             f"too few outcomes are known since {since}: of {due[-1]} {share:.0%}, {outcome.mature_at:.0%} are needed"
@@ -240,6 +247,8 @@ class Judged:
     def _untold(self, metric: str, status: str, days: Sequence[date]) -> Condition:
         message = f"{metric} of version {self.version} cannot be told since {days[0]}: {status}"
         step = "look at plantao.daily_outcomes: does every class occur, and are the outcomes numbers?"
+        if metric == "objective":
+            step = "see in the log of `plantao measure` what the objective's SQL was answered"
         mark = fingerprint("missing", metric, f"v{self.version}")
         return Condition("missing", mark, "missing", None, days[0], message, step)
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from plantao.extract.window import BEGINNING, Window
-from plantao.job_types import localise
+from plantao.extract.window import BEGINNING, Window, of_days
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,11 +64,6 @@ class Tallied:
     predicted: Predicted
     labelled: int
     check: Check
-
-
-def window_of(first: date, last: date, zone: tzinfo) -> Window:
-    """Return the window from the beginning of the day `first` to the end of the day `last`."""
-    return Window(localise(first, zone), localise(last + A_DAY, zone))
 
 
 def coverage(labelled: int, rows: int) -> float | None:
@@ -135,4 +129,4 @@ def chunks(rows: Mapping[date, int], most_rows: int, most_days: int = 31) -> lis
 def windows_of(days: Iterable[date], zone: tzinfo) -> list[Window]:
     """Return the time of some days as windows; neighbours are one window."""
     runs: Sequence[list[date]] = chunks(dict.fromkeys(days, 0), 0, 10**6)
-    return [window_of(run[0], run[-1], zone) for run in runs]
+    return [of_days(run[0], run[-1], zone) for run in runs]

@@ -88,12 +88,21 @@ def performance(job: Job, place: Place, days: Sequence[date] = ()) -> list[Metri
     """Hold predictions against outcomes where either has changed; measure these days, the given and the last ones."""
     if job.measure.outcome is None:
         return measure_performance(job, place, days)
-    return measure_performance(job, place, sorted({*days, *tally(job, place, days)}))
+    return measure_performance(job, place, sorted({*days, *_tallied(job, place, days)}))
+
+
+def _tallied(job: Job, place: Place, days: Sequence[date] = ()) -> list[date]:
+    """Return the days whose tally has changed; when outcomes cannot be read, what is known without them is not lost."""
+    try:
+        return tally(job, place, days)
+    except PlantaoError:
+        measure_performance(job, place, days)
+        raise
 
 
 def outcomes(job: Job, place: Place) -> list[Metric]:
     """Measure again the days whose outcomes have changed, without looking at the others."""
-    changed = tally(job, place)
+    changed = _tallied(job, place)
     return [*measure_performance(job, place, changed), *measure_objective(job, place, changed)]
 
 

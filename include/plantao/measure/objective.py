@@ -10,10 +10,10 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from plantao.measure.bins import label
 from plantao.measure.figure import Figure
 from plantao.measure.interval import UNKNOWN, of_mean, student
 from plantao.measure.quality import Measurement, judged, measured
-from plantao.measure.tally import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from plantao import database
 from plantao.errors import DatabaseUnavailable, ObjectiveFailed, TargetRefused
+from plantao.extract.window import of_days
 from plantao.measure import maturity, outcome_query
 from plantao.measure.outcome_copy import STEP, copy_over
 from plantao.measure.outcomes import targets
@@ -79,7 +80,7 @@ def objective_sql(  # noqa: PLR0913 - what it is asked for
     objective, existing = job.measure.objective, targets(job, connection)
     if objective is None or objective.sql is None or job.measure.outcome is None or not existing:
         return []
-    window = maturity.window_of(first, last, job.zone)
+    window = of_days(first, last, job.zone)
     copy_over(job, place, connection, window, as_number=existing[0].of_numbers)
     return [worth for target in existing for worth in _over(job, place, connection, target, (window, outputs))]
 
@@ -93,10 +94,10 @@ def objective_by_day(
     if objective is None or objective.sql is None or job.measure.outcome is None or not existing:
         return found
     for chunk in maturity.chunks(dict.fromkeys(days, 1), DAYS_AT_ONCE, DAYS_AT_ONCE):
-        window = maturity.window_of(chunk[0], chunk[-1], job.zone)
+        window = of_days(chunk[0], chunk[-1], job.zone)
         copy_over(job, place, connection, window, as_number=existing[0].of_numbers)
         for day in chunk:
-            of_day = (maturity.window_of(day, day, job.zone), outputs)
+            of_day = (of_days(day, day, job.zone), outputs)
             found[day] = [w for target in existing for w in _over(job, place, connection, target, of_day)]
     return found
 

@@ -21,6 +21,7 @@ from psycopg2.sql import Literal as Value
 
 from plantao.extract.source import INSTANT_TYPES, KEY_TYPES, instant
 from plantao.job_types import parse_table_name
+from plantao.measure.bins import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -219,16 +220,11 @@ def copy_outcomes(reading: Reading) -> Composed:
 
 def labels(output: Output) -> Iterator[tuple[str, str]]:
     """Yield (an outcome as text, the class it means) for a version's classes; 1 and 0 are also true and false."""
-    for label in output.classes:
-        name = label_of(label)
+    for value in output.classes:
+        name = label(value)
         yield name, name
-        if not isinstance(label, str) and label in {0, 1}:
-            yield ("true" if label else "false") if name in {"0", "1"} else str(int(label)), name
-
-
-def label_of(label: bool | int | str | None) -> str:
-    """Return a class as it stands in JSON keys and as PostgreSQL writes it."""
-    return str(label).lower() if isinstance(label, bool) else str(label)
+        if not isinstance(value, str) and value in {0, 1}:
+            yield ("true" if value else "false") if name in {"0", "1"} else str(int(value)), name
 
 
 @dataclass(frozen=True)
@@ -272,9 +268,9 @@ def count_predictions(table: Table, condition: Composable) -> Composed:
 def known_classes(outputs: Mapping[int, Output]) -> Composable:
     """Return the relation of (version, outcome as text, class, whether it is the positive one)."""
     rows = [
-        SQL("({}, {}, {}, {})").format(Value(version), Value(text), Value(label), Value(label == positive))
+        SQL("({}, {}, {}, {})").format(Value(version), Value(text), Value(name), Value(name == positive))
         for version, output in outputs.items()
-        for positive in [label_of(output.positive)]
-        for text, label in labels(output)
+        for positive in [label(output.positive)]
+        for text, name in labels(output)
     ]
     return SQL("(values {}) as c (version, text, label, positive)").format(SQL(", ").join(rows))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from psycopg2.sql import SQL, Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
-from plantao.measure.outcome_query import LARGEST, OUTCOMES, SCORED, known_classes, label_of
+from plantao.measure.bins import label
+from plantao.measure.outcome_query import LARGEST, OUTCOMES, SCORED, known_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -209,8 +210,8 @@ def _binary(_: Mapping[int, Output]) -> Parts:
 
 def _multiclass(outputs: Mapping[int, Output]) -> Parts:
     classes = SQL("(values {}) as k (of_version, class)").format(SQL(", ").join(
-        [SQL("({}, {})").format(Value(version), Value(label_of(label)))
-         for version, output in outputs.items() for label in output.classes]))  # fmt: skip
+        [SQL("({}, {})").format(Value(version), Value(label(one)))
+         for version, output in outputs.items() for one in output.classes]))  # fmt: skip
     p = CLIPPED.format("(scores ->> label)::float8")
     apart = _square("value::float8 - (key = label)::integer")
     squares = f"(select sum({apart}) from jsonb_each_text(scores))"

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from plantao import database, log
 from plantao.errors import OutcomeUnreadable, TargetRefused
+from plantao.extract.window import of_days
 from plantao.job_types import parse_table_name
 from plantao.load.table import shadow_job
 from plantao.load.write import find_table, take_lock
@@ -201,7 +202,7 @@ def tally_days(
         rows[cohort.day] += found.rows
     changed: list[ChangedDay] = []
     for chunk in maturity.chunks(rows, ROWS_AT_ONCE):
-        window = maturity.window_of(chunk[0], chunk[-1], job.zone)
+        window = of_days(chunk[0], chunk[-1], job.zone)
         reading, looked = copy_over(job, place, connection, window, as_number=existing[0].of_numbers)
         for target in existing:
             here = {c: p for c, p in predicted.items() if c.role == target.role and c.day in set(chunk)}

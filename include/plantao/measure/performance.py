@@ -72,7 +72,7 @@ def measure_performance(job: Job, place: Place, days: Collection[date] = ()) -> 
                 for one in judged:
                     found += one.metrics(wanted)
                 if role == "champion" and judged:
-                    _settle(connection, job, judged[-1])
+                    _settle(connection, job, judged[-1], newest)
             written = history.keep(connection, job, found)
     fields = {"job": job.name, "step": "measure", "days": len(wanted), "metrics": len(found)}
     log.event("performance measured", {**fields, "changed": written})
@@ -106,14 +106,19 @@ def _days(counted: Mapping[int, records.Counted], version: int) -> Sequence[date
     return counted[version].days if version in counted else ()
 
 
-def _settle(connection: Connection, job: Job, judged: Judged) -> None:
-    valued = [
-        DayValue(m.window.start.astimezone(job.zone).date(), m.value, m.n, m.status == "ok")
-        for m in history.series(connection, job, ["objective"], judged.now - timedelta(days=DAYS_JUDGED))
-        if m.role == "champion" and m.window.end - m.window.start <= timedelta(hours=25)
+def _settle(connection: Connection, job: Job, judged: Judged, newest: date) -> None:
+    """Open or close the incidents of the champion's version; the objective is as it was measured last."""
+    since = of_days(newest - timedelta(days=DAYS_JUDGED), newest, job.zone).start
+    worth = [
+        (m.window.start.astimezone(job.zone).date(), m)
+        for m in history.series(connection, job, ["objective"], since)
+        if (m.role, m.model_version) == ("champion", judged.version)
+        and m.window.end - m.window.start <= timedelta(hours=25)
     ]
+    valued = [DayValue(day, m.value, m.n, m.status == "ok") for day, m in worth]
     settle(connection, job.name, "degraded", judged.conditions(valued), version=judged.version)
-    settle(connection, job.name, "missing", judged.missing(), version=judged.version)
+    missing = judged.missing([(day, m.status) for day, m in worth])
+    settle(connection, job.name, "missing", missing, version=judged.version)
 
 
 # --- the business objective ------------------------------------------------------------------------------------------
@@ -135,9 +140,21 @@ def measure_objective(job: Job, place: Place, days: Collection[date]) -> list[Me
             else:
                 found += _by_sql(job, day, by_sql.get(day, []), tallied, now)
         written = history.keep(connection, job, found)
+        _judge_again(connection, job, outputs, now)
     fields = {"job": job.name, "step": "measure", "days": len(days), "metrics": len(found)}
     log.event("objective measured", {**fields, "changed": written})
     return found
+
+
+def _judge_again(connection: Connection, job: Job, outputs: Mapping[int, Output], now: datetime) -> None:
+    """Judge the champion with what its predictions were worth, which was not known when its metrics were."""
+    newest = records.last_day(connection, job)
+    if newest is None:
+        return
+    with database.explained("measure", TargetRefused, "judging the objective"), connection.begin():
+        judged = _judged(connection, job, "champion", (newest - timedelta(days=DAYS_AGAIN), newest), outputs, now)
+        if judged:
+            _settle(connection, job, judged[-1], newest)
 
 
 Tallied = dict["Role", dict[int, dict["date", dict[str, Tally]]]]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from plantao.measure import binary, classes, regression
+from plantao.measure.bins import label
 from plantao.measure.figure import Figure
-from plantao.measure.tally import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

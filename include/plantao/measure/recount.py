@@ -19,7 +19,7 @@ from psycopg2.sql import SQL, Identifier, Literal
 from sqlalchemy import text
 
 from plantao import database, ledger
-from plantao.errors import TargetRefused
+from plantao.errors import SourceChanged, TargetRefused
 from plantao.extract import keys, query, read
 from plantao.extract.query import Branch, both
 from plantao.extract.window import of_days
@@ -32,6 +32,7 @@ from plantao.measure.state import Series
 from plantao.score import model_store
 from plantao.score.batch import BatchResult, ScoredBatch
 from plantao.score.predict import Answers
+from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from plantao.ledger import Role
     from plantao.place import Place
     from plantao.score.manifest import Output
+    from plantao.validate.contract import Contract
 
 PREDICTIONS_AT_ONCE = 1_000_000
 
@@ -126,6 +128,7 @@ class _Day:
         found = target.table(self._quoted(query.count_answers(source, self.window))).to_pylist()
         sketches = {row["v"]: self._series(row["v"], source) for row in found}
         contracts = [sketch.contract for _, sketch in sketches.values()]
+        self._refuse_changed(source, contracts)
         features = query.select_features(contracts, source.types, source.segments)
         slices = -(-sum(row["n"] for row in found) // PREDICTIONS_AT_ONCE)
         for number in range(slices):
@@ -139,6 +142,14 @@ class _Day:
                     sketch.add(_result(of_version, sketch.output, places, features.segments))
         self._write(day, list(sketches.values()))
         return sum(sketch.rows for _, sketch in sketches.values())
+
+    def _refuse_changed(self, source: Source, contracts: Sequence[Contract]) -> None:
+        """Raise SourceChanged when the source is no longer what the versions of the day were made for."""
+        problems = {problem: None for one in contracts for problem in source_problems(self.job, source.types, one)}
+        if problems:
+            message = f"{self.window.shown(self.job.zone)} cannot be counted anew: {'; '.join(problems)}."
+            advice = "ask the client what changed; what the runs have counted stays as it is"
+            raise SourceChanged(message, advice, "measure")
 
     def _series(self, version: int, source: Source) -> tuple[Series, Sketch]:
         manifest = model_store.read_manifest(self.place.settings.model_store, self.job.score.model, version)

@@ -132,7 +132,7 @@ def refuse_blocked(request: Request, looked: Looked) -> None:
     blocked = [found for found in looked.findings.breaks if found.check in request.job.validation.block]
     if not blocked or request.accept_checks:
         return
-    listed = "; ".join(found.message.partition(" Next:")[0] for found in blocked)
+    listed = "; ".join(found.message.partition(" Next:")[0].rstrip(".") for found in blocked)
     message = f"checks that block have failed: {listed}. Nothing was written."
     advice = (
         f"look at the source; if the rows are right, score them with --accept-checks"

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from plantao.measure.bins import SCORE_BINS, label, score_bin
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -30,7 +32,6 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Codes = np.ndarray[Any, np.dtype[np.intp]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-SCORE_BINS = 200
 CLIP = 1e-15
 """A probability this close to 0 or 1 is taken for it in the log loss, so that one wrong row cannot make it infinite."""
 GROWTH = 1.02
@@ -76,11 +77,6 @@ def _add(total: dict[str, Any], state: Mapping[str, Any]) -> None:
                 raise ValueError(message)
         else:
             total[name] = total.get(name, 0) + value
-
-
-def label(value: Label | None) -> str:
-    """Return a class as the states name it: booleans as `true` and `false`."""
-    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
 
 
 def tally_of(  # noqa: PLR0913 - what a prediction and its outcome consist of
@@ -152,11 +148,6 @@ def edges_of_error(name: str) -> tuple[float, float]:
     if name == "zero":
         return 0.0, 0.0
     return math.exp((int(name) - 1) * math.log(GROWTH)), math.exp(int(name) * math.log(GROWTH))
-
-
-def score_bin(scores: Numbers) -> Codes:
-    """Return the bin of each probability: 200 of equal width, 1.0 in the last."""
-    return np.minimum((scores * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
 
 
 def _listed(values: Sequence[Any] | np.ndarray[Any, Any]) -> list[Any]:

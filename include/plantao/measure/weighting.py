@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plantao.measure import ranking
+from plantao.measure.bins import SCORE_BINS, label
 from plantao.measure.figure import Figure
 from plantao.measure.interval import UNKNOWN, around, inside_one
 from plantao.measure.objective import NOT_POSITIVE
-from plantao.measure.tally import SCORE_BINS, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -94,3 +94,73 @@ create or replace view metrics_latest as
 
 alter table parts add column states jsonb;
 comment on column parts.states is 'what the rows of the part looked like, day by day, until it is published';
+
+-- How things stand: also whether the model is still what it was. Drift alone is no trouble.
+create or replace view status as
+with covered as (
+  select job, range_agg(tstzrange(window_start, window_end)) as done, max(window_end) as until
+  from runs where status in ('succeeded', 'empty') and role = 'champion' group by job
+), last_good as (
+  select distinct on (job) * from runs where status in ('succeeded', 'empty') and role = 'champion'
+  order by job, window_end desc, run_id desc
+), troubled as (
+  select job, count(*) as open_incidents, bool_or(word = 'broken') as is_broken, bool_or(word = 'degraded') as is_degraded
+  from incidents where state = 'open' and word in ('broken', 'degraded', 'watch', 'missing') group by job
+), last_attempt as (
+  select distinct on (job) job, status, error from runs where role = 'champion' order by job, run_id desc
+), expected as (
+  select j.*, c.done, c.until, least(now(), coalesce(j.ends, 'infinity')) as horizon
+  from jobs j left join covered c using (job)
+)
+select
+  e.job,
+  g.window_start as last_window_start,
+  g.window_end   as last_window_end,
+  g.finished_at  as last_success_at,
+  g.rows_scored  as last_rows_scored,
+  g.model_version,
+  case
+    when a.status = 'running' then 'running'
+    when a.status = 'failed' then 'failing'
+    when g.run_id is null then 'waiting'
+    when e.period is not null and e.until + e.period <= e.horizon and e.until + e.period + e.late_after < now() then 'late'
+    when t.is_broken then 'broken'
+    when t.is_degraded then 'degraded'
+    else 'fine'
+  end as health,
+  -- the time that no success covers: gaps, and what lies behind by more than one window
+  case when e.period is not null then
+    tstzmultirange(tstzrange(e.starts, greatest(e.starts,
+      case when e.until + e.period <= e.horizon or e.until is null then e.horizon else e.until end)))
+      - coalesce(e.done, '{}')
+  end as owed,
+  case when a.status = 'failed' then a.error end as last_error,
+  e.prediction_table,
+  e.description,
+  e.owner,
+  coalesce(t.open_incidents, 0) as open_incidents
+from expected e
+left join last_good g using (job)
+left join last_attempt a using (job)
+left join troubled t using (job);
+
+-- As in 004, but by the clock: now() is when a transaction began to wait for its turn to decide.
+create or replace view model_states as
+  select m.model, m.version,
+    case when t.version is not null then 'champion'
+         when e.event in ('challenger', 'retired') then e.event
+         else 'registered' end as state,
+    t.live_from
+  from models m
+  left join model_timeline t on t.model = m.model and t.version = m.version
+    and t.live_from <= clock_timestamp() and (t.live_until is null or clock_timestamp() < t.live_until)
+  left join lateral (
+    select event from model_events e where e.model = m.model and e.version = m.version order by event_id desc limit 1
+  ) e on true;
+
+-- Challengers of a window that is cut into parts: each has an attempt beside the champion's, with the same parts.
+alter table runs add column beside bigint references runs;
+comment on column runs.beside is 'the champion''s attempt whose parts this challenger scores; NULL for one that is in no parts';
+create index runs_beside on runs (beside) where beside is not null;
+alter table parts add column taken integer not null default 0;
+comment on column parts.taken is 'how often somebody has begun to score it; only the last one may write. A challenger''s part has the number of the champion''s with which it was scored';

@@ -205,11 +205,26 @@ def challengers(connection: Connection, model: str) -> list[Registered]:
         return [Registered(*row) for row in connection.execute(query, {"model": model})]
 
 
+def beside(connection: Connection, run_id: int) -> list[tuple[int, Registered]]:
+    """Return the attempts of challengers that stand beside a champion's and are not closed, each with its version."""
+    query = text(
+        "select r.run_id, m.model, m.version, m.sha256 from runs r"
+        " join models m on m.model = r.model and m.version = r.model_version"
+        " where r.beside = :run and r.status = 'running' order by m.version"
+    )
+    with connection.begin():
+        return [(row[0], Registered(*row[1:])) for row in connection.execute(query, {"run": run_id})]
+
+
 def state_of(connection: Connection, model: str, version: int) -> str:
     """Return what a version is: champion, challenger, retired or registered. Raises ModelMissing."""
     named(connection, model, version)
+    return _state(connection, model, version)
+
+
+def _state(connection: Connection, model: str, version: int) -> str:
     query = text("select state from model_states where model = :model and version = :version")
-    with connection.begin():
+    with database.transaction(connection):
         return str(connection.execute(query, {"model": model, "version": version}).scalar_one())
 
 
@@ -231,10 +246,12 @@ def make_champion(
     )
     values: dict[str, Any] = {"model": model, "version": version, "who": decision.who, "why": decision.why}
     refuse = {"champion": "is the champion already.", "retired": "is retired."}
-    if (state := state_of(connection, model, version)) in refuse:
-        message = f"model {model}/{version} {refuse[state]}"
-        raise UsageError(message, "plantao models list shows the versions")
+    named(connection, model, version)
     with _deciding(connection, model, f"making {model}/{version} the champion"):
+        # Asked here, where nobody else decides: what was true before the wait need not be true any more.
+        if (state := _state(connection, model, version)) in refuse:
+            message = f"model {model}/{version} {refuse[state]} Nothing was changed."
+            raise UsageError(message, "plantao models list shows the versions")
         # Not now(), which is when the transaction began to wait: another decision may have been made since.
         values["moment"] = connection.execute(text("select clock_timestamp()")).scalar_one()
         connection.execute(close, values)
@@ -255,12 +272,13 @@ def make_champion(
 
 def mark(connection: Connection, model: str, version: int, event: Mark, decision: Decision) -> None:
     """Let a version be a challenger, or retire it. Raises UsageError when it is the champion, or is that already."""
-    if (state := state_of(connection, model, version)) in {"champion", event}:
-        message = f"model {model}/{version} is {'the champion' if state == 'champion' else f'{state} already'}."
-        raise UsageError(
-            message, "promote another version first" if state == "champion" else "nothing needs to be done"
-        )
+    named(connection, model, version)
     with _deciding(connection, model, f"marking {model}/{version}"):
+        if (state := _state(connection, model, version)) in {"champion", event}:
+            message = f"model {model}/{version} is {'the champion' if state == 'champion' else f'{state} already'}."
+            raise UsageError(
+                message, "promote another version first" if state == "champion" else "nothing needs to be done"
+            )
         _write_event(connection, model, version, event, decision)
 
 
