@@ -76,6 +76,7 @@ def _requests(job: Job, context: Context, here: Place) -> list[Request]:
             rescore=params["rescore"],
             dry_run=params["dry_run"],
             accept_checks=params["accept_checks"],
+            tries_left=max(0, context["ti"].max_tries - context["ti"].try_number + 1),
         )
         for window in ([given] if given is not None else run.owed_windows(job, here))
     ]
@@ -119,6 +120,30 @@ def outcomes(name: str) -> int:
 
     here = _place()
     return len(measuring.outcomes(read_job(here.settings.jobs, name), here))
+
+
+def send_alerts() -> dict[str, int]:
+    """Send what waits in the outbox of every ledger."""
+    from plantao.alert.everywhere import deliver_everywhere
+    from plantao.alert.slack import messenger
+
+    outcomes = deliver_everywhere(_place(), messenger(_slack_connection())).values()
+    return {"sent": sum(len(one.sent) for one in outcomes), "waiting": sum(one.waiting for one in outcomes)}
+
+
+def _slack_connection() -> dict[str, str] | None:
+    """Return Airflow's own connection `slack` as the variable that Plantão reads; None leaves it to the environment."""
+    import json
+
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        found = BaseHook.get_connection("slack")
+    except AirflowNotFoundException:
+        return None
+    fields = {"conn_type": found.conn_type, "host": found.host, "password": found.password, "extra": found.extra_dejson}
+    return {"AIRFLOW_CONN_SLACK": json.dumps(fields)}
 
 
 def _windows(scored: list[dict[str, Any]]) -> list[Window]:

@@ -10,10 +10,11 @@ transaction that also closes the attempt in the ledger; until then nothing does.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from plantao import database, ledger
+from plantao import closing, database, ledger
 from plantao.account import account
 from plantao.challengers import Challengers
 from plantao.errors import SourceChanged, SourceRefused, TargetRefused
@@ -265,6 +266,9 @@ class Attempt:
                 seconds=self.watch.seconds,
                 profile=sketch.as_dict(),
             )
+            if self.role == "champion":
+                reasons = Counter(reject.reason for reject in self.rejected)
+                closing.tell(connection, self.request, self.run_id, counts, reasons)
             connection.commit()
         return counts
 

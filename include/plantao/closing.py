@@ -6,17 +6,33 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+
 from plantao import database, ledger, log
-from plantao.alert.outbox import Alert
-from plantao.errors import ChecksFailed, PlantaoError, Superseded, TargetRefused
+from plantao.alert import failure, signs
+from plantao.alert.outbox import raise_alert
+from plantao.errors import PlantaoError, Superseded, TargetRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection
 
+    from plantao.alert.outbox import Alert
+    from plantao.ledger import Counts
     from plantao.place import Place
     from plantao.request import Request
+
+# The attempts at the same window that failed since it was last scored, with what was told of each.
+FAILED_BEFORE = text(
+    "with this as (select job, role, window_start, window_end from runs where run_id = :run),"
+    " same as (select r.run_id, r.status, r.started_at from runs r join this t using (job, role) where r.run_id < :run"
+    " and tstzrange(r.window_start, r.window_end) && tstzrange(t.window_start, t.window_end)),"
+    " failed as (select run_id, started_at from same where status = 'failed' and run_id > coalesce("
+    "(select max(run_id) from same where status in ('succeeded', 'empty')), 0))"
+    " select count(distinct run_id) as times, min(started_at) as since, clock_timestamp() as now,"
+    " array_agg(distinct kind) as kinds from failed left join alerts using (run_id)"
+)
 
 
 @contextlib.contextmanager
@@ -26,16 +42,28 @@ def recorded(request: Request, place: Place, connection: Connection, run_id: int
         with database.explained("", TargetRefused, "working on the ledger"):
             yield
     except BaseException as error:
-        alert = blocked(request, run_id, error) if isinstance(error, ChecksFailed) else None
-        if not record_failure(request, place, connection, run_id, error, alert=alert):
+        if not record_failure(request, place, connection, run_id, error, alert=_alert(request, run_id, error)):
             raise ledger.superseded(run_id) from error
         raise
 
 
-def blocked(request: Request, run_id: int, error: ChecksFailed) -> Alert:
-    """Return what somebody has to decide when a check that blocks has failed."""
+def _alert(request: Request, run_id: int, error: BaseException) -> Alert:
+    window = request.window.shown(request.job.zone)
+    return failure.of_error(error, request.job.name, window, run_id, request.tries_left)
+
+
+def tell(connection: Connection, request: Request, run_id: int, counts: Counts, reasons: Mapping[str, int]) -> None:
+    """Write down what is worth knowing of a success, inside its transaction: a sign of life, rejects, a recovery."""
     job, window = request.job.name, request.window.shown(request.job.zone)
-    return Alert("blocked", f"{job} {window}", f"{job}, {window}: {error.what}", error.next_step, job, run_id)
+    signs.beat(connection, f"job {job}", {"run": run_id, "window": window, "rows_scored": counts.scored})
+    if counts.rejected:
+        raise_alert(connection, failure.rejected(job, window, run_id, reasons, counts.read))
+    failed = connection.execute(FAILED_BEFORE, {"run": run_id}).one()
+    if failed.times:
+        told = failure.recovered(
+            job, window, run_id, kinds=failed.kinds, times=failed.times, since=failed.since, now=failed.now
+        )
+        raise_alert(connection, told)
 
 
 @contextlib.contextmanager

@@ -215,6 +215,10 @@ class Alert(Section):
     language: Literal["en", "pt"] = "en"
     late_after: Duration = timedelta(hours=6)
     """No successful run this long after a window closed is an alert."""
+    remind: Duration = timedelta(days=1)
+    """An incident that stays open, and that nobody has acknowledged, is told again this often."""
+    redact: bool = True
+    """Nothing of a row but its key leaves: values that a message quotes are left out."""
     degraded: tuple[Degraded, ...] = ()
     effect_margin: Annotated[float, Field(ge=0)] = 0.02
     """A loss worse than the reference by this share, or an AUC lower by it, is *degraded*; less is *watch*."""

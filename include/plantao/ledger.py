@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import sqlalchemy.exc
 from sqlalchemy import text
 
-from plantao import database
-from plantao.alert.outbox import raise_alert
+from plantao import database, log_table
+from plantao.alert import failure
 from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
 from plantao.schema.migrate import require_current
@@ -37,6 +37,12 @@ Role = Literal["champion", "challenger"]
 # An exclusion or unique violation here means that somebody else was faster.
 LOST_THE_RACE = {"23P01", "23505", "40P01"}
 
+START = "select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"
+LIVE = (
+    "select run_id, job, role, worker, airflow_run, started_at, window_start, window_end, parts is not null"
+    " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
+    " > now() - interval '1 hour' as awaits_parts from runs where job = :job and status = 'running'"
+)
 
 # The session that holds an attempt's own lock, if it is ours to end; else the fence alone keeps it from writing.
 # PostgreSQL shows the two halves of a lock's number apart.
@@ -80,7 +86,12 @@ def session(job: Job, place: Place, application: str = "plantao") -> Iterator[Co
     target, schema = place.address(job.load.connection), place.settings.schema
     with database.session(target, schema, application) as connection:
         require_current(connection, schema, str(target))
-        yield connection
+        events = log_table.attach(target, schema)
+        try:
+            yield connection
+        finally:
+            if events is not None:
+                events.flush()
 
 
 def now(connection: Connection) -> datetime:
@@ -100,36 +111,6 @@ def covered(connection: Connection, job: str) -> list[Window]:
     with connection.begin():
         rows = connection.execute(query, {"job": job, "beginning": BEGINNING}).all()
     return merged(Window.of(row.s, row.e) for row in rows)
-
-
-def declare(connection: Connection, job: Job, period: float | None) -> None:
-    """Write down what the job file says, for the view `status`; `period` is a window's length in seconds."""
-    statement = text(
-        "insert into jobs (job, description, owner, schedule, timezone, starts, ends, period, late_after,"
-        " prediction_table) values (:job, :description, :owner, :schedule, :timezone, :starts, :ends,"
-        " make_interval(secs => :period), make_interval(secs => :late_after), :prediction_table)"
-        " on conflict (job) do update set description = excluded.description, owner = excluded.owner,"
-        " schedule = excluded.schedule, timezone = excluded.timezone, starts = excluded.starts, ends = excluded.ends,"
-        " period = excluded.period, late_after = excluded.late_after, prediction_table = excluded.prediction_table,"
-        " updated_at = now() where (jobs.description, jobs.owner, jobs.schedule, jobs.timezone, jobs.starts,"
-        " jobs.ends, jobs.period, jobs.late_after, jobs.prediction_table) is distinct from (excluded.description,"
-        " excluded.owner, excluded.schedule, excluded.timezone, excluded.starts, excluded.ends, excluded.period,"
-        " excluded.late_after, excluded.prediction_table)"
-    )
-    values = {
-        "job": job.name,
-        "description": job.description,
-        "owner": job.owner,
-        "schedule": job.schedule,
-        "timezone": job.timezone,
-        "starts": job.starts_at,
-        "ends": job.ends_at,
-        "period": period,
-        "late_after": job.alert.late_after.total_seconds(),
-        "prediction_table": job.load.table,
-    }
-    with connection.begin():
-        connection.execute(statement, values)
 
 
 def start(  # noqa: PLR0913 - what an attempt is known by
@@ -163,11 +144,7 @@ def start(  # noqa: PLR0913 - what an attempt is known by
         "environment": json.dumps(dict(origin.environment)),
     }
     live = text(
-        "select run_id, worker, airflow_run, started_at, window_start, window_end, parts is not null"
-        " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
-        " > now() - interval '1 hour' as awaits_parts from runs"
-        " where job = :job and role = :role and status = 'running'"
-        " and (role = 'champion' or model_version = :version)"
+        f"{LIVE} and role = :role and (role = 'champion' or model_version = :version)"
         " and tstzrange(window_start, window_end) && tstzrange(:start, :end) order by run_id"
     )
     insert = text(
@@ -177,9 +154,7 @@ def start(  # noqa: PLR0913 - what an attempt is known by
     )
     try:
         with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
-            connection.execute(
-                text("select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"), values
-            )
+            connection.execute(text(START), values)
             for rival in connection.execute(live, values).mappings().all():
                 _close_rival(connection, rival, origin)
             run_id: int = connection.execute(insert, values).scalar_one()
@@ -195,10 +170,8 @@ def start(  # noqa: PLR0913 - what an attempt is known by
 
 
 def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> None:
-    lock = text("select pg_try_advisory_xact_lock(hashtextextended('plantao.run ' || :run, 0))")
-    unlocked = connection.execute(lock, {"run": rival["run_id"]}).scalar_one()
-    if unlocked and not rival["awaits_parts"]:  # between two parts nobody needs to hold the lock
-        reason = f"its process ({rival['worker']}) ended without a word; nothing of it was written"
+    if _is_gone(connection, rival):
+        reason = _gone(rival)
     elif origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run:
         reason = f"superseded by a newer try of the same task ({origin.airflow_run})"
         connection.execute(END_SESSION_OF, {"run": rival["run_id"]})
@@ -207,14 +180,43 @@ def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> N
         holder = f"run {rival['run_id']} of {rival['worker']}, since {rival['started_at']:%Y-%m-%d %H:%M:%S%z}"
         message = f"the window is held by {holder}, which scores {window.shown()}. Nothing was written."
         raise WindowBusy(message, "wait for it; what it scores will not be scored twice", "extract")
-    connection.execute(
-        text(
-            "update runs set status = 'failed', finished_at = clock_timestamp(), error_kind = 'transient',"
-            " error = :reason where run_id = :run and status = 'running'"
-        ),
-        {"run": rival["run_id"], "reason": reason},
+    _close(connection, rival, reason, "a newer attempt has the window")
+
+
+def close_dead(connection: Connection, job: str) -> list[int]:
+    """Close the attempts of a job whose process is gone, and return their run_ids; inside the caller's transaction.
+
+    Airflow finds out by itself that a task is gone, within minutes, and tries it again; elsewhere nobody does.
+    """
+    values = {"job": job}
+    connection.execute(text(START), values)
+    query = text(f"{LIVE} and beside is null order by run_id")  # those beside end with their champion's
+    gone = [run for run in connection.execute(query, values).mappings().all() if _is_gone(connection, run)]
+    for run in gone:
+        _close(connection, run, _gone(run), "Airflow finds the dead task" if run["airflow_run"] else "")
+    return [run["run_id"] for run in gone]
+
+
+def _is_gone(connection: Connection, run: RowMapping) -> bool:
+    lock = text("select pg_try_advisory_xact_lock(hashtextextended('plantao.run ' || :run, 0))")
+    unlocked = bool(connection.execute(lock, {"run": run["run_id"]}).scalar_one())
+    return unlocked and not run["awaits_parts"]  # between two parts nobody needs to hold the lock
+
+
+def _gone(run: RowMapping) -> str:
+    return f"its process ({run['worker']}) ended without a word; nothing of it was written"
+
+
+def _close(connection: Connection, run: RowMapping, reason: str, retried: str) -> None:
+    statement = text(
+        "update runs set status = 'failed', finished_at = clock_timestamp(), error_kind = 'transient',"
+        " error = :reason where run_id = :run and status = 'running'"
     )
-    close_orphans(connection, rival["run_id"])
+    changed = connection.execute(statement, {"run": run["run_id"], "reason": reason}).rowcount
+    if changed == 1 and run["role"] == "champion":  # a challenger comes with its champion's next try
+        window = Window.of(run["window_start"], run["window_end"]).shown()
+        failure.tell(connection, run["run_id"], failure.of_dead(run["job"], window, run["run_id"], reason, retried))
+    close_orphans(connection, run["run_id"])
 
 
 def close_orphans(connection: Connection, run_id: int) -> None:
@@ -297,7 +299,7 @@ def fail(connection: Connection, run_id: int, reason: str, *, permanent: bool, a
         if connection.execute(statement, values).rowcount == 1:
             close_orphans(connection, run_id)
             if alert is not None:
-                raise_alert(connection, alert)
+                failure.tell(connection, run_id, alert)
             return True
         return not connection.execute(replaced, values).scalar_one()
 
@@ -310,20 +312,6 @@ def swap(connection: Connection, statement: str, **values: Any) -> None:
         database.raise_explained(error, "load", NotInitialised, "closing the books")
     if changed != 1:
         raise superseded(values["run"])
-
-
-@contextmanager
-def alone(connection: Connection, name: str) -> Iterator[bool]:
-    """Hold a lock by name for as long as the context lasts; False when another session has it."""
-    take = text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
-    with connection.begin():
-        taken = bool(connection.execute(take, {"name": name}).scalar_one())
-    try:
-        yield taken
-    finally:
-        if taken and not connection.closed and not connection.invalidated:
-            with connection.begin():
-                connection.execute(text("select pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
 
 
 def attempt(connection: Connection, run_id: int) -> dict[str, Any]:

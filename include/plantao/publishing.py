@@ -16,7 +16,7 @@ from psycopg2.sql import SQL, Identifier
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
 from plantao.challengers import failed
-from plantao.closing import record_failure, recorded_if_permanent
+from plantao.closing import record_failure, recorded_if_permanent, tell
 from plantao.errors import DatabaseUnavailable, Superseded, TargetRefused
 from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
@@ -133,6 +133,8 @@ class _Publishing:
                 self._add_states(parts, counts)
                 seconds = added([part["seconds"] for part in parts])
                 ledger.succeed(connection, run_id, counts, snapshot="parts", seconds=seconds, profile=self.profile)
+                if not self.shadow:
+                    tell(connection, self.request, run_id, counts, self.reasons)
                 transaction.commit()
         return counts
 

@@ -24,6 +24,8 @@ class Request:
     dry_run: bool = False
     accept_checks: bool = False
     """Whether somebody has decided that rows may become visible although a check that blocks has failed."""
+    tries_left: int = 0
+    """How often Airflow tries it again by itself when it fails in passing."""
 
 
 @dataclass(frozen=True)

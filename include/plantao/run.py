@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from plantao import ledger
+from plantao import declared, ledger
 from plantao.attempt import Attempt
 from plantao.closing import recorded
 from plantao.errors import ModelMissing
@@ -63,7 +63,7 @@ def declared_session(request: Request, place: Place) -> Iterator[tuple[Connectio
     """Open a session on the target and start an attempt in it; yield both, and where the predictions belong."""
     job = request.job
     with ledger.session(job, place, f"plantao/{job.name}") as connection:
-        ledger.declare(connection, job, _period(job))
+        declared.declare(connection, job, _period(job))
         role = role_of(request, connection)
         origin = origin_of(request, place)
         yield connection, ledger.start(connection, job, request.window, request.model_version, origin, role=role), role

@@ -12,6 +12,9 @@ and by nothing else:
     PLANTAO_SCHEMA       the schema of the ledger          (default: plantao)
     PLANTAO_THREADS      threads a model may use           (default: every core if OpenMP waits asleep, else half)
     OMP_WAIT_POLICY      how OpenMP's threads wait         (default: passive, which is asleep)
+    PLANTAO_WATCH_FILE   what the watchdog remembers       (default: HOME/.plantao/watch.json)
+    PLANTAO_PING_URL     a page elsewhere that misses the watchdog when it is silent (see docs/watching.md)
+    PLANTAO_LOG_…        where events go, from which level on (see `log`)
     PLANTAO_AIRFLOW_URL  where Airflow's API answers, for `plantao check` (default: AIRFLOW__API__BASE_URL)
     AIRFLOW_CONN_NAME    the connection `name`, as Airflow spells it: a URI or JSON
 """
@@ -57,6 +60,8 @@ class Settings:
     lock: Path
     """The lock file that this environment was installed from, if it is there."""
     airflow_url: str | None = None
+    watch_file: Path | None = None
+    """What the watchdog remembers of databases that do not answer; it is touched at every look."""
 
     @property
     def state(self) -> Path:
@@ -105,6 +110,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         threads=_threads(env.get("PLANTAO_THREADS"), asleep=env.get("OMP_WAIT_POLICY", "").lower() == "passive"),
         lock=Path(env.get("PLANTAO_LOCK", home / "requirements.txt")).absolute(),
         airflow_url=env.get("PLANTAO_AIRFLOW_URL") or env.get("AIRFLOW__API__BASE_URL"),
+        watch_file=Path(env.get("PLANTAO_WATCH_FILE", home / ".plantao" / "watch.json")).absolute(),
     )
 
 

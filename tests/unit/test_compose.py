@@ -20,7 +20,8 @@ EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 PARTS = {"api-server", "scheduler", "dag-processor", "triggerer"}
 ONE_SHOT = {"init", "demo"}
 DATABASES = {"postgres", "client", "results"}
-OURS = PARTS | ONE_SHOT
+WATCHDOG = {"watchdog"}
+OURS = PARTS | ONE_SHOT | WATCHDOG
 SECRETS = {
     "POSTGRES_PASSWORD",
     "AIRFLOW_FERNET_KEY",
@@ -61,7 +62,7 @@ def test_only_the_demo_and_a_place_for_results_need_a_profile():
     assert profiles == {"client": ["demo"], "demo": ["demo"], "results": ["results"]}
 
 
-@pytest.mark.parametrize("name", sorted(PARTS | DATABASES))
+@pytest.mark.parametrize("name", sorted(PARTS | DATABASES | WATCHDOG))
 def test_what_runs_for_long_is_watched_and_comes_back(name):
     assert SERVICES[name]["healthcheck"]["test"]
     assert SERVICES[name]["restart"] == "unless-stopped"
@@ -73,7 +74,7 @@ def test_what_runs_once_is_not_started_again(name):
     assert SERVICES[name]["restart"] == "no"
 
 
-@pytest.mark.parametrize("name", sorted(PARTS))
+@pytest.mark.parametrize("name", sorted(PARTS | WATCHDOG))
 def test_no_part_of_airflow_starts_before_the_tables_are_there(name):
     assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
 
@@ -120,7 +121,12 @@ def test_ports_are_published_on_the_loopback_address_unless_somebody_asks():
 
 
 @pytest.mark.parametrize(
-    ("connection", "needed"), [("CLIENT_DB", {"init", "scheduler", "demo"}), ("RESULTS_DB", {"init", "scheduler"})]
+    ("connection", "needed"),
+    [
+        ("CLIENT_DB", {"init", "scheduler", "watchdog", "demo"}),
+        ("RESULTS_DB", {"init", "scheduler", "watchdog"}),
+        ("SLACK", {"init", "scheduler", "watchdog"}),
+    ],
 )
 def test_the_password_of_a_connection_goes_only_where_it_is_needed(connection, needed):
     name = f"AIRFLOW_CONN_{connection}"
@@ -175,6 +181,15 @@ def leaves(value: object, *path: str) -> dict[tuple[str, ...], object]:
 def test_the_api_servers_health_is_read_and_not_only_asked_for():
     # The page answers 200 whatever it has to say.
     assert '["metadatabase"]["status"] != "healthy"' in SERVICES["api-server"]["healthcheck"]["test"][-1]
+
+
+def test_the_watchdog_depends_on_nothing_of_airflow_but_its_health_page():
+    # Otherwise it would fall silent together with what it watches.
+    service = SERVICES["watchdog"]
+    assert set(service["depends_on"]) == {"init"}
+    assert [name for name in service["environment"] if name.startswith("AIRFLOW__")] == []
+    assert service["environment"]["PLANTAO_AIRFLOW_URL"] == "http://api-server:8080"
+    assert service["environment"]["PLANTAO_WATCH_FILE"] in service["healthcheck"]["test"][-1]
 
 
 @pytest.mark.parametrize("name", sorted(PARTS - {"api-server"}))

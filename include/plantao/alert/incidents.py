@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 from plantao import database
 from plantao.alert.outbox import Alert, raise_alert
+from plantao.errors import UsageError
 from plantao.measure.conditions import Close, Incident, Open, Worsen, changes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from datetime import date
+    from collections.abc import Callable, Collection, Sequence
+    from datetime import date, datetime
 
     from sqlalchemy import Connection
 
     from plantao.measure.conditions import Change, Condition, Lane
+
+
+EVENTS = {Open: "opened", Worsen: "worsened", Close: "closed"}
+# A lane speaks with one voice, but for what is no trouble yet or none at all: it wakes nobody.
+KINDS = {"improved": "improved", "watch": "slightly_worse"}
 
 
 def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
@@ -29,24 +36,54 @@ def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
     unjudged: Collection[str] = (),
     run_id: int | None = None,
     version: int | None = None,
+    over: Callable[[Incident], str] | None = None,
 ) -> list[Change]:
     """Make the open incidents of a lane those conditions that hold now, inside the caller's transaction.
 
     What changes raises an alert; the same conditions again change nothing. One at a time per job, by a lock.
+    `over` says in words what there is to say of an incident that is closed.
     """
     lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.incidents ' || :job, 0))")
     connection.execute(lock, {"job": job})
     found = changes(_open(connection, job, lane), conditions, unjudged)
     for change in found:
         if isinstance(change, Open):
-            _insert(connection, job, change.condition, version)
+            incident = _insert(connection, job, change.condition, version)
         elif isinstance(change, Worsen):
-            _update(connection, change)
+            incident = _update(connection, change)
         else:
-            _close(connection, change)
-        raise_alert(connection, _alert(job, lane, change, run_id))
+            incident = _close(connection, change)
+        record(connection, incident, EVENTS[type(change)])
+        raise_alert(connection, replace(_alert(job, lane, change, run_id, over), incident_id=incident))
     _refresh(connection, job, conditions)
     return found
+
+
+def record(connection: Connection, incident: int, event: str, who: str = "plantao", note: str = "") -> None:
+    """Write down what happened to an incident, inside the caller's transaction."""
+    statement = text(
+        "insert into incident_events (incident_id, event, who, note) values (:incident, :event, :who, :note)"
+    )
+    connection.execute(statement, {"incident": incident, "event": event, "who": who, "note": note})
+
+
+def silence(connection: Connection, incident: int, until: datetime, who: str, why: str) -> None:
+    """Tell nothing of an open incident until then; it is still counted. Raises UsageError when it is not open."""
+    _decide(connection, incident, "silenced_until = :until", until=until)
+    record(connection, incident, "silenced", who, f"until {until:%Y-%m-%d %H:%M %Z}: {why}")
+
+
+def acknowledge(connection: Connection, incident: int, who: str, why: str = "") -> None:
+    """Somebody has taken an open incident on: it reminds no more until it worsens. Raises UsageError when not open."""
+    _decide(connection, incident, "acknowledged_at = clock_timestamp(), acknowledged_by = :who", who=who)
+    record(connection, incident, "acknowledged", who, why)
+
+
+def _decide(connection: Connection, incident: int, change: str, **values: Any) -> None:
+    statement = text(f"update incidents set {change} where incident_id = :incident and state = 'open'")
+    if connection.execute(statement, {"incident": incident, **values}).rowcount != 1:
+        message = f"there is no open incident {incident}."
+        raise UsageError(message, "see which are open: plantao alerts list")
 
 
 def open_incidents(connection: Connection, job: str) -> list[dict[str, Any]]:
@@ -58,35 +95,40 @@ def open_incidents(connection: Connection, job: str) -> list[dict[str, Any]]:
 
 def _open(connection: Connection, job: str, lane: Lane) -> list[Incident]:
     query = text(
-        "select incident_id, fingerprint, word, severity, message, since from incidents"
+        "select incident_id, fingerprint, word, severity, message, since, opened_at, details from incidents"
         " where job = :job and lane = :lane and state = 'open' order by incident_id for update"
     )
     return [Incident(**row) for row in connection.execute(query, {"job": job, "lane": lane}).mappings()]
 
 
-def _insert(connection: Connection, job: str, condition: Condition, version: int | None) -> None:
+def _insert(connection: Connection, job: str, condition: Condition, version: int | None) -> int:
     statement = text(
         "insert into incidents (job, lane, fingerprint, model_version, word, severity, since, message, details)"
         " values (:job, :lane, :fingerprint, :version, :word, :severity, :since, :message, cast(:details as jsonb))"
+        " returning incident_id"
     )
-    connection.execute(statement, {**_values(condition), "job": job, "version": version})
+    found: int = connection.execute(statement, {**_values(condition), "job": job, "version": version}).scalar_one()
+    return found
 
 
-def _update(connection: Connection, change: Worsen) -> None:
+def _update(connection: Connection, change: Worsen) -> int:
     statement = text(
         "update incidents set word = :word, severity = :severity, message = :message,"
-        " details = cast(:details as jsonb), worsened_at = clock_timestamp()"
+        " details = cast(:details as jsonb), worsened_at = clock_timestamp(), acknowledged_at = null,"
+        " acknowledged_by = null"
         " where incident_id = :incident and state = 'open'"
     )
     connection.execute(statement, {**_values(change.condition), "incident": change.incident.incident_id})
+    return change.incident.incident_id
 
 
-def _close(connection: Connection, change: Close) -> None:
+def _close(connection: Connection, change: Close) -> int:
     statement = text(
         "update incidents set state = 'closed', closed_at = clock_timestamp()"
         " where incident_id = :incident and state = 'open'"
     )
     connection.execute(statement, {"incident": change.incident.incident_id})
+    return change.incident.incident_id
 
 
 def _refresh(connection: Connection, job: str, conditions: Sequence[Condition]) -> None:
@@ -111,14 +153,15 @@ def _values(condition: Condition) -> dict[str, Any]:
     }
 
 
-def _alert(job: str, lane: Lane, change: Change, run_id: int | None) -> Alert:
+def _alert(job: str, lane: Lane, change: Change, run_id: int | None, over: Callable[[Incident], str] | None) -> Alert:
     if isinstance(change, Close):
         incident = change.incident
-        message = f"{job}: over, open since {_day(incident.since)}: {incident.message}"
+        said = over(incident) if over else f"over, open since {_day(incident.since)}: {incident.message}"
+        message = f"{job}: {said}"
         return Alert(f"{lane}_recovered", f"{job} {incident.fingerprint}", message, "nothing", job, run_id)
     condition = change.condition
     again = "worse: " if isinstance(change, Worsen) else ""
-    kind = condition.word if condition.word == "improved" else lane
+    kind = KINDS.get(condition.word, lane) if lane == "degraded" else lane
     about = f"{job} {condition.fingerprint}"
     return Alert(
         kind, about, f"{job}: {again}{condition.message} (since {condition.since})", condition.next_step, job, run_id

@@ -25,6 +25,7 @@ class Alert:
     next_step: str
     job: str | None = None
     run_id: int | None = None
+    incident_id: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -35,7 +36,7 @@ class Alert:
 def raise_alert(connection: Connection, alert: Alert) -> None:
     """Write an alert down, inside the caller's transaction."""
     statement = text(
-        "insert into alerts (job, kind, fingerprint, message, next_step, run_id)"
-        " values (:job, :kind, :fingerprint, :message, :next_step, :run_id)"
+        "insert into alerts (job, kind, fingerprint, message, next_step, run_id, incident_id)"
+        " values (:job, :kind, :fingerprint, :message, :next_step, :run_id, :incident_id)"
     )
     connection.execute(statement, {**vars(alert), "fingerprint": alert.fingerprint})

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import db, history, jobs, models, reference, report, scoring, setup, versions
+from plantao.cli import alerts, db, history, jobs, models, reference, report, scoring, setup, versions, watch
 from plantao.errors import PlantaoError
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def main(
 ) -> None:
     """Set up what all commands share."""
     del version
-    log.to_terminal(log.WARNING if quiet else log.INFO)
+    log.from_environment(quiet=quiet)
 
 
 for name, function in (
@@ -49,6 +49,7 @@ for name, function in (
     ("reconcile", history.reconcile),
     ("report", report.report),
     ("status", scoring.status),
+    ("watch", watch.watch),
 ):
     app.command(name)(function)
 app.add_typer(jobs.app, name="jobs")
@@ -59,6 +60,7 @@ for decision in (
     models.app.command()(decision)
 app.add_typer(models.app, name="models")
 app.add_typer(reference.app, name="reference")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(db.app, name="db")
 
 

@@ -9,12 +9,10 @@ from typing import Annotated
 import typer
 
 from plantao import ledger, place
+from plantao.alert.picture import SCALE, WIDTH
 from plantao.cli.scoring import JobArgument  # noqa: TC001 - Typer reads it
 from plantao.errors import UsageError
 from plantao.job_file import read_job
-
-PNG_WIDTH, PNG_SCALE = 440, 3.0
-"""A message shrinks a picture to a phone's width, so it is drawn for one, with three pixels for each of its own."""
 
 
 def report(
@@ -50,9 +48,9 @@ def report(
         return
     png.mkdir(parents=True, exist_ok=True)
     for name, draw in PICTURES.items():
-        picture = draw(data, PNG_WIDTH)
+        picture = draw(data, WIDTH)
         if picture is not None:
-            (png / f"{name}.png").write_bytes(style.png(picture, PNG_SCALE))
+            (png / f"{name}.png").write_bytes(style.png(picture, SCALE))
             typer.echo(str(png / f"{name}.png"))
 
 

@@ -12,6 +12,7 @@ from plantao import ledger, place, standing
 from plantao import run as runs
 from plantao.alert.incidents import open_incidents
 from plantao.cli import show
+from plantao.cli.watch import show_signs
 from plantao.errors import PlantaoError, UsageError
 from plantao.extract.window import Schedule, Window, is_covered
 from plantao.job_file import read_folder, read_job
@@ -165,6 +166,8 @@ def status(
                     "Open incidents", INCIDENT_COLUMNS, [[line[c] for c in INCIDENT_COLUMNS] for line in open_ones]
                 )
             show.table("Last attempts", ATTEMPT_COLUMNS, [[line[c] for c in ATTEMPT_COLUMNS] for line in attempts])
+        else:
+            show_signs(here)
     if any(state["health"] not in {"fine", "running", "waiting"} for state in states):
         raise typer.Exit(1)
 

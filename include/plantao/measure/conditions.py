@@ -12,13 +12,13 @@ from plantao.measure.finding import LOOK_AT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from datetime import date
+    from datetime import date, datetime
 
     from plantao.measure.degradation import Word
     from plantao.measure.episode import Episode
     from plantao.measure.finding import Break, NotJudged
 
-Lane = Literal["break", "degraded", "drift", "missing"]
+Lane = Literal["break", "degraded", "drift", "missing", "late", "watch", "delivery"]
 # A severity must grow by half before anybody is told again: less is the same trouble on another day.
 GROWN = 1.5
 # From news to trouble. A condition that has become graver in word is told again, whatever its severity.
@@ -49,6 +49,8 @@ class Incident:
     severity: float | None
     message: str = ""
     since: date | None = None
+    opened_at: datetime | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

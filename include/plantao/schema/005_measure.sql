@@ -62,7 +62,7 @@ create trigger baselines_stay before update or delete on reference_versions
 create table incidents (
   incident_id   bigint generated always as identity primary key,
   job           text not null,
-  lane          text not null check (lane in ('break', 'degraded', 'drift', 'missing')),
+  lane          text not null check (lane in ('break', 'degraded', 'drift', 'missing', 'late', 'watch')),
   fingerprint   text not null,
   model_version integer,
   state         text not null default 'open' check (state in ('open', 'closed')),
@@ -79,7 +79,7 @@ create table incidents (
 create unique index one_open_incident_per_condition on incidents (job, fingerprint) where state = 'open';
 create index incidents_by_job on incidents (job, incident_id desc);
 comment on table incidents is 'Conditions that were noticed, from opening to recovery: each notifies when it opens, worsens and closes.';
-comment on column incidents.word is 'in one word: broken, degraded, watch, drifting, improved or missing';
+comment on column incidents.word is 'in one word: broken, degraded, watch, drifting, improved, missing, late, or what the watchdog saw';
 comment on column incidents.since is 'the first day on which the condition held';
 
 alter table metrics add column status text not null default 'ok'

@@ -15,13 +15,22 @@ SCORER, READER = "plantao_scorer", "plantao_reader"
 # What a scorer does to the tables and views of the ledger; `plantao check` asks whether it may.
 LEDGER_RIGHTS = {
     "select": ("schema_migrations", "status", "metrics_latest", "model_states"),
-    "select, insert": ("models", "model_events", "metrics", "alerts", "reconciliations", "reference_versions"),
-    "select, insert, update": ("runs", "parts", "rejected_rows", "jobs", "incidents"),
+    "select, insert": (
+        *("models", "model_events", "metrics", "reconciliations", "reference_versions", "log_events"),
+        "incident_events",
+    ),
+    "select, insert, update": (
+        *("runs", "parts", "rejected_rows", "jobs", "incidents", "heartbeats"),
+        *("alerts", "digests"),
+    ),
     "select, insert, update, delete": ("daily_state", "daily_outcomes"),  # sums that can be counted anew
     "select, insert, delete": ("stale_days",),
     "select, insert, update (live_until)": ("model_timeline",),  # an interval is closed, and never written anew
 }
-READ_BY_ALL = ("daily_state", "daily_outcomes", "incidents", "reference_versions")
+READ_BY_ALL = (
+    *("daily_state", "daily_outcomes", "incidents", "incident_events", "reference_versions"),
+    *("heartbeats", "log_events"),
+)
 
 
 def grants(jobs: Sequence[Job], ledgers: Sequence[str], schema: str) -> dict[str, str]:

@@ -1,0 +1,28 @@
+"""What may not leave: values of rows, and secrets. Pure."""
+
+from __future__ import annotations
+
+import re
+
+QUOTED = re.compile(r"(?<!\w)'([^'\n]{1,500})'(?!\w)|\"([^\"\n]{1,500})\"")
+
+
+def escape(text: str) -> str:
+    """Return text that Slack takes as text: no mention, no link and no mark-up of its own."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def redacted(text: str, names: frozenset[str]) -> str:
+    """Return text without the values that it quotes, and without mail addresses; the job's own names may stay."""
+    text = re.sub(r"[\w.+-]+@[\w-]+\.[\w.]+", "…", text)
+    return QUOTED.sub(
+        lambda found: found[0] if (found[1] or found[2]) in names else f"{found[0][0]}…{found[0][0]}", text
+    )
+
+
+def masked(text: str) -> str:
+    """Return text without secrets, whatever the settings: tokens, passwords in addresses, webhooks."""
+    text = re.sub(r"xox[a-z]-[\w-]+", "***", text)
+    text = re.sub(r"(hooks\.slack\.com/services/)\S+", r"\1***", text)
+    text = re.sub(r"(://[^\s:/@]*:)[^\s/]+@", r"\1***@", text)
+    return re.sub(r"(?i)\b(password|passwd|secret|token)(\s*[=:]\s*)\S+", r"\1\2***", text)
