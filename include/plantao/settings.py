@@ -12,7 +12,7 @@ and by nothing else:
     PLANTAO_SCHEMA       the schema of the ledger          (default: plantao)
     PLANTAO_THREADS      threads a model may use           (default: every core if OpenMP waits asleep, else half)
     OMP_WAIT_POLICY      how OpenMP's threads wait         (default: passive, which is asleep)
-    PLANTAO_AIRFLOW_URL  where Airflow's API answers, for `plantao check` (default: AIRFLOW__API__BASE_URL)
+    PLANTAO_AIRFLOW_URL  where Airflow answers, for `plantao check` and for links  (default: AIRFLOW__API__BASE_URL)
     AIRFLOW_CONN_NAME    the connection `name`, as Airflow spells it: a URI or JSON
 """
 
