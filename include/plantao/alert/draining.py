@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
-from plantao.alert.outages import say
+from plantao import log
+from plantao.alert.delivery import deliver
+from plantao.alert.everywhere import addressees
+from plantao.job import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from sqlalchemy import Connection
 
     from plantao.alert.slack import Messenger
 
-SHOWN = 10
 
-
-def drain(connection: Connection, voice: Messenger) -> bool:
-    """Send what waits in the outbox as one message, and mark it sent once it was acknowledged; False if it was not."""
-    query = text("select alert_id, message from alerts where sent_at is null order by alert_id")
-    sent = text("update alerts set sent_at = clock_timestamp() where alert_id = any(:ids) and sent_at is null")
-    with connection.begin():
-        waiting = connection.execute(query).all()
-    if not waiting:
-        return True
-    lines = [f"Nobody empties the outbox, so the watchdog does: {len(waiting)} notifications."]
-    lines += [f"- {row.message}"[:250] for row in waiting[:SHOWN]]
-    if len(waiting) > SHOWN:
-        lines.append(f"Another {len(waiting) - SHOWN} notifications: plantao alerts list")
-    acknowledged, _ = say(voice, None, "\n".join(lines))
-    if acknowledged:
-        with connection.begin():
-            ids = [row.alert_id for row in waiting]
-            connection.execute(sent, {"ids": ids})
-    return acknowledged
+def drain(
+    connection: Connection, files: Mapping[str, object], voice: Messenger, airflow_url: str | None, now: datetime
+) -> bool:
+    """Send what waits in a ledger, as the DAG plantao-alerts does; tell whether everything that is due went out."""
+    jobs = {name: job for name, job in files.items() if isinstance(job, Job)}
+    outcome = deliver(connection, addressees(jobs), voice, now, airflow_url=airflow_url)
+    fields = {"sent": len(outcome.sent), "waiting": outcome.waiting, "reasons": sorted(set(outcome.failed.values()))}
+    log.event("the watchdog empties the outbox", fields, log.WARNING)
+    return not outcome.failed and not outcome.waiting

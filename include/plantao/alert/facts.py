@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 
     from plantao.job import Job
 
-OUTBOX = text("select count(*) as waiting, min(raised_at) as oldest from alerts where sent_at is null")
+# Alerts that no message holds yet, and messages that nobody has acknowledged.
+OUTBOX = text(
+    "select count(*) as waiting, min(since) as oldest, (select at from heartbeats where component = 'digest') as sender"
+    " from (select raised_at as since from alerts where route is null and sent_at is null"
+    " union all select created_at from digests where sent_at is null) as waits"
+)
 
 
 @dataclass(frozen=True)
 class Outbox:
-    """How many alerts wait, and since when."""
+    """How many alerts and messages wait, and since when, and when somebody last sent any."""
 
     waiting: int
     oldest: datetime | None
+    sender_at: datetime | None
 
 
 def of_job(connection: Connection, job: Job, first_seen: datetime) -> JobFacts:
@@ -88,10 +94,10 @@ def watched(connection: Connection) -> set[str]:
 
 
 def outbox(connection: Connection) -> Outbox:
-    """Return how many alerts wait to be sent, and since when."""
+    """Return what waits to be sent."""
     with connection.begin():
         row: Any = connection.execute(OUTBOX).one()
-    return Outbox(row.waiting, row.oldest)
+    return Outbox(row.waiting, row.oldest, row.sender)
 
 
 def dead_candidates(connection: Connection) -> list[str]:

@@ -13,16 +13,17 @@ from plantao.alert.overdue import span
 from plantao.measure.conditions import Condition, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 SYSTEM = "plantao-watchdog"
 """What stands in the place of a job for conditions that concern all of them; no job can have this name."""
 OLDEST_HEARTBEAT = timedelta(seconds=90)
 """Airflow's own limit for its scheduler is 30 s; a busy machine is given three times that."""
 MOST_SKEW = timedelta(seconds=60)
-OUTBOX_PATIENCE = timedelta(minutes=15)
-"""How long an alert may wait beyond the interval of its job's digest."""
-INTERVALS = {"minutely": timedelta(minutes=1), "hourly": timedelta(hours=1), "daily": timedelta(days=1)}
+OUTBOX_PATIENCE = timedelta(minutes=5)
+"""How long an alert or a message may wait: Airflow sends what waits every minute."""
+SENDER_PATIENCE = timedelta(minutes=10)
+"""How long whoever sends alerts may give no sign of life."""
 REMIND_FIRST, REMIND_LAST = timedelta(hours=1), timedelta(hours=24)
 
 PARTS = {
@@ -82,18 +83,20 @@ def _last_heard(heard: datetime | None) -> str:
 # --- the outbox and the clock ----------------------------------------------------------------------------------------
 
 
-def patience(digests: Iterable[str]) -> timedelta:
-    """Return how old the oldest alert in the outbox may be, given the digest intervals of the jobs."""
-    return max((INTERVALS[name] for name in digests), default=INTERVALS["hourly"]) + OUTBOX_PATIENCE
+def outbox_stuck(waiting: int, oldest: datetime | None, sender_at: datetime | None, now: datetime) -> Condition | None:
+    """Return the condition that an outbox is which nobody empties; None when it is in order.
 
-
-def outbox_stuck(waiting: int, oldest: datetime | None, limit: timedelta, now: datetime) -> Condition | None:
-    """Return the condition that an outbox is which nobody empties; None when it is in order."""
-    if oldest is None or now - oldest <= limit:
-        return None
-    message = f"{waiting} alerts wait to be sent, the oldest since {span(now - oldest)}; the watchdog sends them itself"
-    next_step = "see why the DAG plantao-alerts does not run, and whether its tasks reach Slack"
-    return _condition("outbox", "stuck", message, next_step, now)
+    `waiting` and `oldest` are of alerts that no message holds yet, and of messages that are not acknowledged;
+    `sender_at` is the last sign of life of whoever sends them, None when there never was one.
+    """
+    next_step = "see why the DAG plantao-alerts does not run, and whether its tasks reach Slack (plantao alerts test)"
+    if oldest is not None and now - oldest > OUTBOX_PATIENCE:
+        message = f"{waiting} wait to be sent, the oldest since {span(now - oldest)}; the watchdog sends them itself"
+        return _condition("outbox", "stuck", message, next_step, now)
+    if sender_at is not None and now - sender_at > SENDER_PATIENCE:
+        message = f"whoever sends alerts was last alive {span(now - sender_at)} ago; the watchdog sends them itself"
+        return _condition("outbox", "stuck", message, next_step, now)
+    return None
 
 
 def skewed(own: datetime, ledger: datetime) -> Condition | None:

@@ -139,7 +139,7 @@ def caught_up(incident: Incident, job: Job, covered: Sequence[Window], now: date
     filled = sum(is_covered(window, covered) for window in missed)
     since = datetime.fromisoformat(str(incident.details.get("late_since", now.isoformat())))
     windows = "1 window was" if len(missed) == 1 else f"{len(missed)} windows were"
-    rest = f", {len(missed) - filled} are no longer owed" if filled < len(missed) else ""
+    rest = f", {len(missed) - filled} no longer owed" if filled < len(missed) else ""
     first = f", the first {missed[0].shown(job.zone)}" if missed else ""
     lasted = span(now - since)
     return f"no window is late any more; it lasted {lasted}. {windows} missed{first}; {filled} are filled now{rest}"

@@ -222,13 +222,14 @@ class _Round:
         """Settle what concerns all jobs: Airflow, the outbox and the clock."""
         found = self._airflow() if is_home and self.dog.airflow_url else []
         box = facts.outbox(self.connection)
-        digests = [job.alert.digest for job in self.files.values() if isinstance(job, Job)]
-        stuck = heartbeat.outbox_stuck(box.waiting, box.oldest, heartbeat.patience(digests), self.now)
+        stuck = heartbeat.outbox_stuck(box.waiting, box.oldest, box.sender_at, self.now)
         skew = heartbeat.skewed(self.dog.clock(), self.dog.ledger_clock(self.connection))
         found += [condition for condition in (stuck, skew) if condition is not None]
         self._settle(heartbeat.SYSTEM, "watch", found)
         if stuck is not None:
-            self.look.told &= drain(self.connection, self.dog.voice)
+            self.look.told &= drain(
+                self.connection, self.files, self.dog.voice, self.dog.place.settings.airflow_url, self.now
+            )
 
     def _airflow(self) -> list[Condition]:
         url = self.dog.airflow_url or ""
