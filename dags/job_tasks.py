@@ -134,10 +134,13 @@ def send_alerts() -> dict[str, int]:
 def _slack_connection() -> dict[str, str] | None:
     """Return Airflow's own connection `slack` as the variable that Plantão reads; None leaves it to the environment."""
     import json
+    import os
 
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
+    if "AIRFLOW_CONN_SLACK" in os.environ:
+        return None
     try:
         found = BaseHook.get_connection("slack")
     except AirflowNotFoundException:

@@ -427,7 +427,8 @@ def _block(block: dict[str, Any]) -> str:
 def _marked(text: str) -> str:
     """Return Slack's mark-up as HTML; its escapes are those of HTML, so a bracket that is left is a mark of Slack's."""
     text = re.sub(r"\*([^*\n]+)\*", r"<b>\1</b>", re.sub(r"`([^`\n]+)`", r"<code>\1</code>", text))
-    return re.sub(r"<(?!/?(?:b|code)>)([^>]*)>", _mark, text)
+    text = re.sub(r"(?m)^_(.+)_$", r"<i>\1</i>", text)
+    return re.sub(r"<(?!/?(?:b|i|code)>)([^>]*)>", _mark, text)
 
 
 def _mark(found: re.Match[str]) -> str:

@@ -33,6 +33,7 @@ READS_AND_WRITES = {
         "difference.py",
         "embedded.py",
         "job_file.py",
+        "locks.py",
         "log.py",
         "origin.py",
         "parts.py",

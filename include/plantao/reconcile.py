@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import text
 
-from plantao import database, ledger, log
+from plantao import database, ledger, locks, log
 from plantao.errors import NotInitialised, SourceChanged, SourceRefused, TargetRefused, UsageError, WindowBusy
 from plantao.extract import digest, keys, query, read
 from plantao.extract.digest import Sides
@@ -99,7 +99,7 @@ def reconcile(job: Job, place: Place, period: Window | None = None, *, repair: b
     """
     with (
         ledger.session(job, place, f"plantao/{job.name}/reconcile") as connection,
-        _alone(connection, f"plantao.reconcile {job.name}") as alone,
+        locks.alone(connection, f"plantao.reconcile {job.name}") as alone,
     ):
         if not alone:
             message = f"job {job.name} is being reconciled by somebody else right now. Nothing was written."
@@ -308,17 +308,3 @@ def _record(connection: Connection, values: Mapping[str, Any], period: Window, s
     given = {name: values[name] for name in names} | {"start": period.start, "end": period.end, "started": started}
     with database.explained("load", NotInitialised, "writing down the reconciliation"), connection.begin():
         connection.execute(statement, {**given, "examples": json.dumps(values["examples"], default=str)})
-
-
-@contextmanager
-def _alone(connection: Connection, name: str) -> Iterator[bool]:
-    """Hold a lock by name for as long as the context lasts; False when another session has it."""
-    take = text("select pg_try_advisory_lock(hashtextextended(:name, 0))")
-    with connection.begin():
-        taken = bool(connection.execute(take, {"name": name}).scalar_one())
-    try:
-        yield taken
-    finally:
-        if taken and not connection.closed and not connection.invalidated:
-            with connection.begin():
-                connection.execute(text("select pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})

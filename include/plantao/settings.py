@@ -15,7 +15,7 @@ and by nothing else:
     PLANTAO_WATCH_FILE   what the watchdog remembers       (default: HOME/.plantao/watch.json)
     PLANTAO_PING_URL     a page elsewhere that misses the watchdog when it is silent (see docs/watching.md)
     PLANTAO_LOG_…        where events go, from which level on (see `log`)
-    PLANTAO_AIRFLOW_URL  where Airflow's API answers, for `plantao check` (default: AIRFLOW__API__BASE_URL)
+    PLANTAO_AIRFLOW_URL  where Airflow answers, for `plantao check` and for links  (default: AIRFLOW__API__BASE_URL)
     AIRFLOW_CONN_NAME    the connection `name`, as Airflow spells it: a URI or JSON
 """
 

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import load_dags
 
 ROOT = Path(__file__).parents[2]
+ALERTS = "plantao-alerts"
 MEASURE = ("measure.data_quality", "measure.drift", "measure.performance")
 
 
@@ -31,18 +32,18 @@ def jobs(tmp_path, monkeypatch, airflow_home):
 
 
 def test_every_job_file_is_one_dag_and_nothing_else_is(jobs):
-    assert set(jobs(one=JOB, two=JOB.replace('"daily"', '"weekly"'), three=JOB)) == {"one", "two", "three"}
+    assert set(jobs(one=JOB, two=JOB.replace('"daily"', '"weekly"'), three=JOB)) == {"one", "two", "three", ALERTS}
 
 
 def test_the_projects_own_job_files_are_dags(monkeypatch, airflow_home):
     monkeypatch.setenv("PLANTAO_HOME", str(ROOT))
     jobs = {path.stem for path in (ROOT / "include" / "jobs").glob("*.toml")}
-    assert set(load_dags()) == {*jobs, "plantao-outcomes"}
+    assert set(load_dags()) == {*jobs, "plantao-outcomes", ALERTS}
 
 
 def test_a_broken_job_file_is_a_red_dag_that_names_its_mistakes_while_the_others_run(jobs):
     dags = jobs(good=JOB, bad=JOB.replace("late_rows", "laterows"), worse="not toml", **{"Strange Näme": JOB})
-    assert set(dags) == {"good", "bad", "worse", "Strange_N_me"}
+    assert set(dags) == {"good", "bad", "worse", "Strange_N_me", ALERTS}
     assert list(dags["good"].task_ids) == ["score", *MEASURE, "reconcile"]
     assert "did you mean 'late_rows'?" in dags["bad"].doc_md
     with pytest.raises(Exception, match=r"(?s)1 mistake.*\[extract\] laterows.*did you mean 'late_rows'"):
@@ -120,7 +121,7 @@ def test_a_dag_survives_the_way_through_airflows_database(jobs):
 def test_a_tasks_process_builds_only_its_own_dag(jobs, monkeypatch):
     jobs(one=JOB, two=JOB)
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "two")
-    assert set(load_dags()) == {"two"}
+    assert set(load_dags()) - {ALERTS} == {"two"}
 
 
 def test_the_form_asks_only_for_what_airflow_lacks(jobs):
@@ -133,3 +134,13 @@ def test_the_dag_file_would_not_be_skipped_by_the_discovery():
     text = (ROOT / "dags" / "scoring_jobs.py").read_text().lower()
     assert "dag" in text
     assert "airflow" in text
+
+
+def test_alerts_are_sent_every_minute_one_sender_at_a_time(jobs):
+    dag = jobs(one=JOB)[ALERTS]
+    assert list(dag.task_ids) == ["send"]
+    assert dag.schedule == "* * * * *"
+    assert (dag.catchup, dag.max_active_runs, dag.is_paused_upon_creation) == (False, 1, False)
+    # What was not sent waits for the next minute.
+    assert dag.get_task("send").retries == 0
+    assert dag.get_task("send").execution_timeout < dag.dagrun_timeout

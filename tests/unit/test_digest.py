@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from plantao import job_file
+from plantao.alert.composing import run_url
 from plantao.alert.digest import (
     Addressee,
     Day,
@@ -20,7 +21,6 @@ from plantao.alert.digest import (
     interval,
     mention,
     page,
-    run_url,
 )
 from plantao.alert.redact import masked, redacted
 from plantao.alert.routing import Raised, routes
@@ -36,17 +36,18 @@ TO = Addressee(
     "flight_delay", "#on-call", owner="U012ABCDEF", schedule="daily", zone=NEW_YORK,
     names=frozenset({"dep_hour"}),
 )  # fmt: skip
-FRAME = Frame(TO, 42, "https://airflow.example.com/")
+FRAME = Frame(TO, 42)
 RUN = "flight_delay/scheduled__2026-03-01T05:00:00+00:00"
+LINK = run_url("https://airflow.example.com/", RUN)
 STORY = [
     Notification("source_changed", "flight_delay SourceChanged",
                  "flight_delay, 2026-03-01: extract: public.flights has no column 'dep_hour'.",
                  "ask the client whether it was renamed; nothing was written", START + timedelta(minutes=2),
-                 airflow_run=RUN, retried=False),
+                 link=LINK, retried=False),
     *(Notification("retrying", "flight_delay DatabaseUnavailable",
                    "flight_delay, 2026-03-01: extract: the database did not answer for 10 s.",
                    "nothing yet: it is tried again by itself", START + timedelta(minutes=minute),
-                   airflow_run=RUN, retried=True, before=2) for minute in (5, 10, 15)),
+                   link=LINK, retried=True, before=2) for minute in (5, 10, 15)),
     Notification("degraded", "flight_delay degraded roc_auc v4",
                  "flight_delay: roc_auc of version 4 is degraded since 2026-02-10: 0.668, usual is 0.724",
                  "see in the report since when and for whom", START + timedelta(minutes=20),

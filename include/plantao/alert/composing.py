@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sqlalchemy import text
 
@@ -44,11 +45,11 @@ MISTAKES = (TypeError, ValueError, KeyError, IndexError, AttributeError, Arithme
 
 def compose(connection: Connection, row: Mapping[str, Any], to: Addressee, airflow_url: str | None) -> Message:
     """Return the message of a row of `plantao.digests`."""
-    frame = Frame(to, row["digest_id"], airflow_url, row["possible_repeat"])
+    frame = Frame(to, row["digest_id"], repeats=row["possible_repeat"])
     if row["waits_for"] == "message":  # Slack has refused its form, so it comes without any
         return _bare(frame, row["notifications"])
     try:
-        return _composed(connection, row, frame)
+        return _composed(connection, row, frame, airflow_url)
     except MISTAKES as error:
         log.event(
             "a message could not be put into words", {"message": row["digest_id"], "error": repr(error)}, log.ERROR
@@ -62,9 +63,9 @@ def _bare(frame: Frame, count: int) -> Message:
     return Message(said, [])
 
 
-def _composed(connection: Connection, row: Mapping[str, Any], frame: Frame) -> Message:
+def _composed(connection: Connection, row: Mapping[str, Any], frame: Frame, airflow_url: str | None) -> Message:
     to = frame.to
-    some = _notifications(connection, row["digest_id"])
+    some = _notifications(connection, row["digest_id"], airflow_url)
     if row["kind"] == "page":
         return page(frame, some)
     start, end = row["interval_start"], row["interval_end"]
@@ -80,7 +81,7 @@ def preview(connection: Connection, to: Addressee, start: Any, end: Any, airflow
         "where a.job = :job and a.raised_at >= :start and a.raised_at < :end",
         {"job": to.job, "start": start, "end": end},
     )
-    return digest(Frame(to, 0, airflow_url), start, end, [_notification(row, {}) for row in found])
+    return digest(Frame(to, 0), start, end, [_notification(row, {}, airflow_url) for row in found])
 
 
 def _rows(connection: Connection, where: str, values: Mapping[str, Any]) -> list[Any]:
@@ -88,20 +89,28 @@ def _rows(connection: Connection, where: str, values: Mapping[str, Any]) -> list
     return list(connection.execute(text(query), values).mappings())
 
 
-def _notifications(connection: Connection, number: int) -> list[Notification]:
+def _notifications(connection: Connection, number: int, airflow_url: str | None) -> list[Notification]:
     rows = connection.execute(NOTIFICATIONS, {"digest": number}).mappings().all()
     marks = sorted({row["fingerprint"] for row in rows})
     found = connection.execute(BEFORE, {"marks": marks, "digest": number})
     before = {str(row[0]): int(row[1]) for row in found}
-    return [_notification(row, before) for row in map(dict, rows)]
+    return [_notification(row, before, airflow_url) for row in map(dict, rows)]
 
 
-def _notification(row: Mapping[str, Any], before: Mapping[str, int]) -> Notification:
+def _notification(row: Mapping[str, Any], before: Mapping[str, int], airflow_url: str | None) -> Notification:
     retried = row["kind"] == "retrying" if row["kind"] in FAILURES else None
     return Notification(
         row["kind"], row["subject"], row["message"], row["next_step"], row["raised_at"], row["since"],
-        before.get(row["fingerprint"], 0), row["airflow_run"], retried,
+        before.get(row["fingerprint"], 0), run_url(airflow_url, row["airflow_run"]), retried,
     )  # fmt: skip
+
+
+def run_url(airflow_url: str | None, airflow_run: str | None) -> str | None:
+    """Return the address of a run in Airflow's pages; `airflow_run` is DAG/RUN, as the ledger keeps it."""
+    if not airflow_url or not airflow_run or "/" not in airflow_run:
+        return None
+    dag, run = airflow_run.split("/", 1)
+    return f"{airflow_url.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run, safe='')}"
 
 
 def _day(connection: Connection, row: Mapping[str, Any], to: Addressee) -> Day:

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from plantao.alert.redact import escape, masked, redacted
@@ -89,7 +88,8 @@ class Notification:
     """When its incident opened."""
     before: int = 0
     """How many times the same was raised before this message's interval."""
-    airflow_run: str | None = None
+    link: str | None = None
+    """The address of its run in Airflow."""
     retried: bool | None = None
     """Whether the run that failed is tried again by itself; None where there is nothing to try."""
 
@@ -125,7 +125,6 @@ class Frame:
 
     to: Addressee
     number: int
-    airflow_url: str | None = None
     repeats: bool = False
 
 
@@ -163,7 +162,7 @@ def _message(
     sections: list[Block] = []
     listed = 0
     for kind, some in types[:MOST_TYPES]:
-        section = _section(_type(frame, kind, some))
+        section = _section(_type(to, kind, some))
         if sum(len(block["text"]["text"]) for block in (*sections, section)) > MOST_IN_ALL:
             break
         sections.append(section)
@@ -179,24 +178,24 @@ def _message(
 
 
 def _types(notifications: Sequence[Notification]) -> list[tuple[str, list[Notification]]]:
-    """Return the notifications by type: what somebody was woken for, other news, good news; of each the most frequent."""
+    """Return the notifications by type: bad news, other news, good news; of each the most frequent."""
     by_kind: dict[str, list[Notification]] = {}
     for one in notifications:
         by_kind.setdefault(one.kind, []).append(one)
     return sorted(by_kind.items(), key=lambda item: (item[1][0].is_good, item[0] in QUIET, -len(item[1])))
 
 
-def _type(frame: Frame, kind: str, some: Sequence[Notification]) -> str:
+def _type(to: Addressee, kind: str, some: Sequence[Notification]) -> str:
     """Return what is said of one type; as much of it as fits, with a count of the rest."""
     for most, longest in ((MOST_LINES, LONGEST), (1, LONGEST), (1, 100)):
-        said = _type_within(frame, kind, some, most, longest)
+        said = _type_within(to, kind, some, most, longest)
         if len(said) <= MOST_TEXT:
             break
     return said
 
 
-def _type_within(frame: Frame, kind: str, some: Sequence[Notification], most: int, longest: int) -> str:
-    to, language = frame.to, frame.to.language
+def _type_within(to: Addressee, kind: str, some: Sequence[Notification], most: int, longest: int) -> str:
+    language = to.language
     head = f"*{escape(title(kind, language))}*: {say('triggered', language, count=len(some))}"
     newest = some[-1]
     conditions = Counter(one.subject for one in some)
@@ -209,9 +208,8 @@ def _type_within(frame: Frame, kind: str, some: Sequence[Notification], most: in
         lines.append(f"• {say('more', language, count=len(conditions) - most)}")
     if newest.next_step and not newest.is_good:
         lines.append(say("next", language, step=_what(to, newest.next_step, longest)))
-    link = run_url(frame.airflow_url, newest.airflow_run)
-    if link:
-        lines.append(f"<{link}|{say('run', language)}>")
+    if newest.link:
+        lines.append(f"<{newest.link}|{say('run', language)}>")
     return "\n".join(line for line in lines if line)
 
 
@@ -265,14 +263,6 @@ def mention(owner: str) -> str:
     if re.fullmatch(r"S[A-Z0-9]{6,20}", plain):
         return f"<!subteam^{plain}>"
     return f"@{escape(plain)}"
-
-
-def run_url(airflow_url: str | None, airflow_run: str | None) -> str | None:
-    """Return the address of a run in Airflow's pages; `airflow_run` is DAG/RUN, as the ledger keeps it."""
-    if not airflow_url or not airflow_run or "/" not in airflow_run:
-        return None
-    dag, run = airflow_run.split("/", 1)
-    return f"{airflow_url.rstrip('/')}/dags/{quote(dag, safe='')}/runs/{quote(run, safe='')}"
 
 
 def _moment(moment: datetime, zone: ZoneInfo) -> str:

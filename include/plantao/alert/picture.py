@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from plantao import log
+from plantao import locks, log
 from plantao.alert.words import say
 from plantao.errors import AlertRefused, AlertUnavailable
 
@@ -23,31 +23,41 @@ WIDTH, SCALE = 440, 3.0
 MOST_AT_ONCE = 5
 WAITING = text(
     "select digest_id, job, channel, coalesce(thread_ts, message_ts) as thread from digests where picture = 'waiting'"
-    " and sent_at is not null order by digest_id limit :most for update skip locked"
+    " and sent_at is not null order by digest_id limit :most"
 )
 DONE = text("update digests set picture = :state where digest_id = :digest")
 
 
 def send_pictures(connection: Connection, messenger: Messenger, jobs: Mapping[str, Job]) -> int:
     """Send the pictures that wait, and return how many were taken; what Slack cannot take now waits on."""
-    sent = 0
-    with connection.begin():
-        for row in connection.execute(WAITING, {"most": MOST_AT_ONCE}).mappings().all():
-            job = jobs.get(row["job"])
-            png = None if job is None else _drawn(connection, job)
-            state = "refused"
-            if job is not None and png is not None:
-                title = say("picture", job.alert.language, job=job.name)
-                try:
-                    messenger.upload(row["channel"], png, title, thread=row["thread"])
-                    state, sent = "sent", sent + 1
-                except AlertUnavailable as error:
-                    log.event("a picture has to wait", {"job": row["job"], "error": error.what}, log.WARNING)
-                    break
-                except AlertRefused as error:
-                    log.event("a picture was refused", {"job": row["job"], "error": str(error)}, log.ERROR)
-            connection.execute(DONE, {"digest": row["digest_id"], "state": state})
-    return sent
+    states: list[str] = []
+    with locks.alone(connection, "plantao.pictures") as taken:
+        if not taken:
+            return 0
+        with connection.begin():
+            waiting = [dict(row) for row in connection.execute(WAITING, {"most": MOST_AT_ONCE}).mappings()]
+        for row in waiting:
+            try:
+                states.append(_sent(connection, messenger, jobs.get(row["job"]), row))
+            except AlertUnavailable as error:
+                log.event("a picture has to wait", {"job": row["job"], "error": error.what}, log.WARNING)
+                break
+            with connection.begin():
+                connection.execute(DONE, {"digest": row["digest_id"], "state": states[-1]})
+    return states.count("sent")
+
+
+def _sent(connection: Connection, messenger: Messenger, job: Job | None, row: Mapping[str, Any]) -> str:
+    """Draw a picture and send it; return what became of it. The message has gone out whatever happens here."""
+    png = None if job is None else _drawn(connection, job)
+    if job is None or png is None:
+        return "refused"
+    try:
+        messenger.upload(row["channel"], png, say("picture", job.alert.language, job=job.name), thread=row["thread"])
+    except AlertRefused as error:
+        log.event("a picture was refused", {"job": row["job"], "error": str(error)}, log.ERROR)
+        return "refused"
+    return "sent"
 
 
 def _drawn(connection: Connection, job: Job) -> bytes | None:

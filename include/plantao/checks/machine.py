@@ -107,5 +107,5 @@ def airflow_answer(url: str, health: Mapping[str, Any]) -> Answer:
 def _slack() -> Answer:
     found = slack.from_environment()
     if found is None:
-        return warn("not configured: alerts wait in the ledger's table alerts and reach nobody", slack.SET_IT)
+        return warn("not configured: alerts go to the log and to the table alerts, and reach nobody", slack.SET_IT)
     return ok(f"logged in as {slack.who_am_i(found)}")
