@@ -55,7 +55,7 @@ READS_AND_WRITES = {
     *("alert/everywhere.py", "alert/picture.py"),
     "score/gate.py",
     *("alert/draining.py", "alert/facts.py", "alert/outages.py", "alert/outside.py", "alert/signs.py"),
-    *("alert/failure.py", "alert/watchdog.py"),
+    *("alert/failure.py", "alert/from_airflow.py", "alert/watchdog.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *(

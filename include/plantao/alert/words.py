@@ -32,6 +32,8 @@ TITLES: Final[dict[str, tuple[str, str]]] = {
     "watch_recovered": ("What the watchdog found is over", "O que o vigia encontrou acabou"),
     "delivery": ("Alerts could not be delivered", "Alertas não puderam ser entregues"),
     "delivery_recovered": ("Alerts are delivered again", "Alertas são entregues de novo"),
+    "import_error": ("Airflow cannot read a DAG file", "O Airflow não consegue ler um arquivo de DAG"),
+    "broken_file": ("A job file has mistakes", "Um arquivo de job tem erros"),
     "challenger_failed": ("A challenger failed", "Um desafiante falhou"),
     "promotion_forced": ("A version was promoted against the gate", "Uma versão foi promovida contra o portão"),
     "reminder": ("Still open", "Ainda em aberto"),
