@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -225,3 +226,14 @@ def test_a_regression_and_several_classes_are_folded_too():
     state = sketch.states()[date(2013, 3, 9), "", ""][1]
     assert state["counts"][-1] == 1
     assert sum(state["counts"]) == 2
+
+
+def test_days_far_apart_and_moments_without_a_date_are_counted_too():
+    rows = [(0.0, 1, "A", True, 0.5, hours) for hours in (0, 24 * 400, 24 * 400 + 1)]
+    far = batch(rows)
+    states = folded(far).states()
+    counts = {key[0]: count for key, (count, _) in states.items() if key[1:] == ("", "")}
+    assert counts == {date(2013, 3, 8): 1, date(2014, 4, 12): 2}
+    times = pa.array([-(2**62), 2**62, 0], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    odd = folded(replace(far, scored=replace(far.scored, timestamps=times)))
+    assert odd.days == [date(1, 1, 3), date(1969, 12, 31), date(9999, 12, 27)]

@@ -7,7 +7,7 @@ stops the run, and nothing becomes visible until someone decides.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -24,7 +24,6 @@ from plantao.measure.sketch import added
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import date
 
     from sqlalchemy import Connection
 
@@ -85,7 +84,8 @@ def look(
         together = {name: added(parts) for name, parts in merged.items()}
         findings = breaks.findings(reference.profile, together, whole_day=whole)
     with database.transaction(connection):
-        history = _rows_per_day(connection, job, days[0] - timedelta(weeks=WEEKS_OF_HISTORY), days[-1])
+        earliest = date.fromordinal(max(days[0].toordinal() - 7 * WEEKS_OF_HISTORY, 1))
+        history = _rows_per_day(connection, job, earliest, days[-1])
         newest = not connection.execute(LATER, {"job": job.name, "end": window.end}).scalar_one()
     if read < job.validation.at_least_rows:
         findings.take(_too_few(job, read))

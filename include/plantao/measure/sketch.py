@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from plantao.measure.bins import (
     SCORE_BINS,
@@ -38,6 +37,13 @@ if TYPE_CHECKING:
     from plantao.validate.contract import Contract
 
 SEGMENT_VALUES = 50
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_MICROSECONDS = 86_400_000_000
+EARLIEST, LATEST = (
+    (moment - EPOCH) // timedelta(microseconds=1)
+    for moment in (datetime(1, 1, 4, tzinfo=UTC), datetime(9999, 12, 28, tzinfo=UTC))
+)
+MANY_DAYS = 62
 OTHER, MISSING = "(other)", "(missing)"
 Key = tuple[date, str, str]
 """A day, a segment (empty: all rows) and a column (empty: the score and the decision)."""
@@ -151,16 +157,26 @@ class Sketch:
 
     def _days_of(self, timestamps: pa.Array) -> tuple[list[date], Codes | None]:
         """Return the local days of a batch, and the place of each row's day among them (None: all are of one day)."""
-        edges = pc.min_max(timestamps)
-        first, last = (edges[end].as_py().astimezone(self.zone).date() for end in ("min", "max"))
+        moments = timestamps.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        lowest, highest = int(moments.min()), int(moments.max())
+        if lowest < EARLIEST or highest > LATEST:  # before year 1 and after 9999 there are no dates to write down
+            moments = np.clip(moments, EARLIEST, LATEST)
+            lowest, highest = int(moments.min()), int(moments.max())
+        first, last = (
+            (EPOCH + timedelta(microseconds=edge)).astimezone(self.zone).date() for edge in (lowest, highest)
+        )
         if first == last:
             return [first], None
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+        if len(days) > MANY_DAYS:  # those around the days that occur in UTC, so that one stray row does not cost years
+            near = np.unique(moments // DAY_MICROSECONDS)
+            places = np.unique(np.concatenate([near - 1, near, near + 1]))
+            days = [EPOCH.date() + timedelta(days=int(place)) for place in places]
         starts = [datetime.combine(day, time(), self.zone).astimezone(UTC) for day in days[1:]]
         bounds = pa.array(starts, pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-        places = np.searchsorted(bounds, timestamps.cast(pa.int64()).to_numpy(zero_copy_only=False), side="right")
+        places = np.searchsorted(bounds, moments, side="right")
         present = np.unique(places)
-        if len(present) < len(days):  # only the days that occur, so that a few late rows do not cost a year
+        if len(present) < len(days):
             table = np.zeros(len(days), np.intp)
             table[present] = np.arange(len(present))
             return [days[p] for p in present], table[places]
