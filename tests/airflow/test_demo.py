@@ -39,11 +39,11 @@ class Demo:
         self.settings = settings.read(self.environment)
         self.stack = Stack(self.settings)
 
-    def call(self, *command: str) -> str:
+    def call(self, *command: str, status: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *command], env=self.environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
     def sql(self, statement: str) -> list[tuple]:
@@ -268,12 +268,15 @@ def test_rows_inserted_into_a_scored_window_are_scored_by_the_next_days_run(demo
     assert demo.sql(late + " where flight_id > 1000000") == [(5, True)]
 
 
-def test_the_status_is_fine(demo):
-    said = json.loads(demo.call("plantao", "status", "--json"))
+def test_the_status_tells_what_is_fine_and_what_is_not(demo):
+    said = json.loads(demo.call("plantao", "status", "--json", status=1))
     assert {state["job"]: (state["health"], state["windows_owed"]) for state in said} == {
         "flight_delay": ("fine", 0),
-        "arrival_minutes": ("fine", 0),
+        "arrival_minutes": ("broken", 0),
     }
+    # It was trained on January to March, and April is warmer than any day of theirs.
+    (found,) = [one for state in said for one in state["incidents"] if one["lane"] == "break"]
+    assert found["fingerprint"] == "break range temp"
 
 
 def test_down_ends_everything_that_was_started(demo):

@@ -70,7 +70,7 @@ def test_the_incident_and_the_alert_are_there_with_the_rows_and_never_without(cl
     assert "see whether the source stopped filling the column" in step
 
 
-def test_a_run_that_fails_after_its_checks_tells_nothing(world, monkeypatch):
+def test_a_run_that_fails_after_its_checks_tells_nothing_of_them(world, monkeypatch):
     from plantao import ledger
 
     job = steady.ready(world)
@@ -84,10 +84,10 @@ def test_a_run_that_fails_after_its_checks_tells_nothing(world, monkeypatch):
         patched.setattr(ledger, "succeed", lost)
         with pytest.raises(RuntimeError, match="gone"):
             world.score(job, day(1))
-    assert (incidents(world), alerts(world)) == ([], [])
+    assert (incidents(world), alerts(world)) == ([], ["failed"])  # of the run, not of what its checks have seen
     assert world.results("select count(*) from plantao.daily_state") == [(0,)]
     world.score(job, day(1))
-    assert alerts(world) == ["break"]
+    assert "break" in alerts(world)
 
 
 def test_what_cannot_be_judged_stays_open(world):
