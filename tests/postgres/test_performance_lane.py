@@ -281,3 +281,13 @@ def test_the_control_group_is_told_apart_also_in_a_table_older_than_it(client):
     lower, upper = figures(client, "effect", "lower, upper", "column_name = 'outcome'")[0]
     assert lower < outcome[~outcome["c"]]["bad"].mean() - outcome[outcome["c"]]["bad"].mean() < upper
     assert np.isfinite([lower, upper]).all()
+
+
+def test_a_reference_of_too_few_days_says_that_nothing_is_watched(world, caplog):
+    job = world.ready(JOB + '\n[measure]\noutcome = { table = "public.truth", column = "bad" }\n')
+    world.sql("create table truth as select id, x > 0 as bad from readings")
+    world.grant()
+    world.score(job, day(1))
+    with caplog.at_level("WARNING", "plantao"):
+        measuring.measure(job, day(1), world.place)
+    assert "no statistical alarm" in caplog.text

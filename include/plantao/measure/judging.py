@@ -154,6 +154,15 @@ class Judged:
         performance = (self.reference.get("days") or {}).get("performance") or ()
         return degradation.baseline(degradation.reference_days(performance, metric))
 
+    @property
+    def unwatched(self) -> str:
+        """Why no statistical alarm can be raised; empty when one can."""
+        performance = (self.reference.get("days") or {}).get("performance") or ()
+        first = WATCHED[self.output.kind][0]
+        if self.baseline(first) is not None:
+            return ""
+        return degradation.no_baseline(degradation.reference_days(performance, first))
+
     def values(self, metric: str) -> list[DayValue]:
         """Return the daily values of a metric."""
         found = []

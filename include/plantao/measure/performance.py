@@ -73,6 +73,8 @@ def measure_performance(job: Job, place: Place, days: Collection[date] = ()) -> 
                     found += one.metrics(wanted)
                 if role == "champion" and judged:
                     _settle(connection, job, judged[-1], newest)
+                    if job.measure.outcome is not None and (why := judged[-1].unwatched):
+                        log.event("degradation is not watched", {"job": job.name, "why": why}, log.WARNING)
             written = history.keep(connection, job, found)
     fields = {"job": job.name, "step": "measure", "days": len(wanted), "metrics": len(found)}
     log.event("performance measured", {**fields, "changed": written})
