@@ -211,12 +211,4 @@ def _look_up(name: str) -> Address | None:
         found = BaseHook.get_connection(name)
     except AirflowNotFoundException:
         return None
-    return address.from_parts(
-        name,
-        host=found.host,
-        port=found.port,
-        database=found.schema,
-        login=found.login,
-        password=found.password,
-        extra=found.extra_dejson,
-    )
+    return address.from_connection(name, found)

@@ -158,15 +158,7 @@ def look_up(name: str) -> Any:
         known = BaseHook.get_connection(name)
     except (AirflowNotFoundException, ImportError):
         return None
-    return address.from_parts(
-        name,
-        host=known.host,
-        port=known.port,
-        database=known.schema,
-        login=known.login,
-        password=known.password,
-        extra=known.extra_dejson,
-    )
+    return address.from_connection(name, known)
 
 
 def in_the_background(call: Callable[[], None]) -> None:

@@ -69,6 +69,7 @@ READS_AND_WRITES = {
         "measure/drifting.py",
         "measure/measuring.py",
         "measure/performance.py",
+        "measure/answered.py",
         "measure/rebase.py",
         "measure/records.py",
         "measure/report.py",

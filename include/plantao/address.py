@@ -90,6 +90,19 @@ def from_parts(  # noqa: PLR0913 - the fields of an Airflow connection
     return Address(name, {**chosen, **{key: str(value) for key, value in parts.items() if value}})
 
 
+def from_connection(name: str, found: Any) -> Address:
+    """Return the address in a connection object of Airflow's, wherever Airflow has looked it up."""
+    return from_parts(
+        name,
+        host=found.host,
+        port=found.port,
+        database=found.schema,
+        login=found.login,
+        password=found.password,
+        extra=found.extra_dejson,
+    )
+
+
 def fields(text: str) -> dict[str, Any]:
     """Return the fields of an Airflow connection, a URI or JSON, under Airflow's own names; `extra` is a mapping."""
     if text.lstrip().startswith("{"):

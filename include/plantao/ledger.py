@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Trigger = Literal["schedule", "backfill", "manual", "request", "asset"]
 Role = Literal["champion", "challenger"]
+ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 # An exclusion or unique violation here means that somebody else was faster.
 LOST_THE_RACE = {"23P01", "23505", "40P01"}

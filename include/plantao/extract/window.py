@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+MOST_LISTED = timedelta(days=400)
 
 
 @dataclass(frozen=True, order=True)
@@ -193,6 +194,11 @@ def local_days(window: Window, zone: tzinfo) -> list[date]:
     """Return the local days that a window touches."""
     start, end = window.start.astimezone(zone), (window.end - timedelta(microseconds=1)).astimezone(zone)
     return [start.date() + timedelta(days=n) for n in range((end.date() - start.date()).days + 1)]
+
+
+def listed_days(window: Window, zone: tzinfo) -> list[date] | None:
+    """Return the local days that a window touches; None when they are too many to be looked at one by one."""
+    return local_days(window, zone) if window.end - window.start <= MOST_LISTED else None
 
 
 def of_days(first: date, last: date, zone: tzinfo) -> Window:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from plantao import database, ledger, log
 from plantao.errors import TargetRefused
-from plantao.extract.window import local_days, of_days
+from plantao.extract.window import listed_days, of_days
 from plantao.job_types import parse_table_name
 from plantao.load.table import shadow_job
 from plantao.measure import cells, history, records
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from plantao.ledger import Role
     from plantao.measure.records import Counted, State
     from plantao.place import Place
-
-LONGEST = 400
 
 
 def data_quality(job: Job, window: Window, place: Place) -> list[Metric]:
@@ -56,9 +54,8 @@ def data_quality(job: Job, window: Window, place: Place) -> list[Metric]:
                 "challenger",
             ),
         ]
-        days = local_days(window, job.zone) if (window.end - window.start).days <= LONGEST else []
-        roles: tuple[Role, ...] = ("champion", "challenger")
-        for role in roles if days else ():
+        days = listed_days(window, job.zone) or []
+        for role in ledger.ROLES if days else ():
             counted = records.counted(connection, job, role, days[0], days[-1])
             found += _of_days(job, role, counted)
         # What is known of a day from its own rows stands before what its runs saw, late rows of other days included.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from plantao.measure.episode import Episode
+from plantao.measure.episode import REFERENCE_DAYS, Episode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Direction = Literal["worse_is_higher", "worse_is_lower", "two_sided"]
 Word = Literal["degraded", "watch"]
 
-# With fewer, the mean and the deviation of the days are themselves too uncertain to hold anything against.
-REFERENCE_DAYS = 30
 # With fewer in a day, the AUC moves by a tenth for nothing, and a mean loss is one bad row.
 LABELS = 30
 # The share of a deviation that is allowed every day, and the sum beyond it that is not. Where one day follows the

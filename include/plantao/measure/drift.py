@@ -17,7 +17,7 @@ import numpy as np
 
 from plantao.measure import distance
 from plantao.measure.cells import atoms, paired, shares
-from plantao.measure.episode import Episode
+from plantao.measure.episode import REFERENCE_DAYS, Episode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 FEWEST_ROWS = 30
 """Rows of the smallest day that is judged; for fewer no rate of false alarms was measured."""
-FEWEST_DAYS = 30
-"""Reference days below which nothing is judged."""
 DAYS_BY_CHANCE = 0.01
 """Share of days that may be above a limit although their rows are drawn independently of one another."""
 WEEK = 7
@@ -162,7 +160,7 @@ def day_limit(limits: Mapping[str, Any] | None) -> float | None:
     None when there are fewer than 30 such days. The second part is for columns that were constant or nearly so, in
     which a single row that differs would be more than any day of the reference had.
     """
-    if not limits or limits.get("count", 0) < FEWEST_DAYS or limits.get("drift_max") is None:
+    if not limits or limits.get("count", 0) < REFERENCE_DAYS or limits.get("drift_max") is None:
         return None
     return max(float(limits["drift_max"]), float(limits.get("chance", 0.0)))
 

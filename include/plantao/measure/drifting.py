@@ -48,8 +48,7 @@ def measure_drift(job: Job, place: Place, days: Collection[date]) -> list[Metric
             return []
         first = min(*days, newest - timedelta(days=DAYS_JUDGED)) - timedelta(days=WEEK)
         metrics: list[Metric] = []
-        roles: tuple[Role, ...] = ("champion", "challenger")
-        for role in roles:
+        for role in ledger.ROLES:
             for version, counted in records.counted(connection, job, role, first, newest).items():
                 reference = state.reference_numbered(connection, job, version, counted.reference_version)
                 compared = _Compared(job, role, counted, reference)

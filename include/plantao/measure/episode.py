@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from datetime import date
 
 
+REFERENCE_DAYS = 30
+"""With fewer days of a reference it is not known how much days differ, and there is no statistical limit."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """A condition that was noticed on a day and, perhaps, was over on another."""

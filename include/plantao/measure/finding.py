@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from scipy.special import bdtrc
 
+from plantao.measure.episode import REFERENCE_DAYS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 # A share may be beyond its limit by the luck of few rows; less likely than this, it is not luck.
 CHANCE = 1e-4
-# Fewer days of a reference have no telling worst one.
-REFERENCE_DAYS = 30
 FROZEN, VARIED = 0.99, 0.90
 
 LOOK_AT = {

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from plantao.measure.chart.words import day, metric_name, number
+from plantao.measure.episode import REFERENCE_DAYS
 from plantao.measure.page_words import tell
 from plantao.measure.point import last_judged
 from plantao.measure.report_data import segment_means, week_of, worst_first
@@ -22,7 +23,6 @@ Level = Literal["fine", "watch", "missing", "degraded", "broken"]
 WORDS: Final[tuple[Level, ...]] = ("broken", "degraded", "missing", "watch")
 STALE = timedelta(days=14)
 """So long after the last judged day, nobody knows how the model does."""
-REFERENCE_DAYS = 30
 NAMED = 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -14,6 +14,7 @@ from plantao.measure.metric import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -51,41 +52,32 @@ INSERT = text(
 
 def newest(connection: Connection, job: Job, windows: Iterable[Window]) -> list[Metric]:
     """Return the newest measurement of each thing in these windows."""
+    wanted = set(windows)
+    starts = sorted({window.start for window in wanted})
+    found = _newest(connection, job, "window_start = any(cast(:starts as timestamptz[]))", starts=starts)
+    return [metric for metric in found if metric.window in wanted]
+
+
+def series(connection: Connection, job: Job, names: Sequence[str], since: datetime) -> list[Metric]:
+    """Return the newest measurements of some names for all rows, from windows that start at or after a moment."""
+    condition = "window_start >= :since and name = any(:names) and segment = ''"
+    return _newest(connection, job, condition, since=since, names=list(names))
+
+
+def _newest(connection: Connection, job: Job, condition: str, **values: object) -> list[Metric]:
     query = text(
         f"select distinct on (window_start, name, column_name, segment, model_version, role, window_end)"
-        f" {COLUMNS}, {FIGURES} from metrics where job = :job"
-        " and window_start = any(cast(:starts as timestamptz[]))"
+        f" {COLUMNS}, {FIGURES} from metrics where job = :job and {condition}"
         " order by window_start, name, column_name, segment, model_version, role, window_end, metric_id desc"
     )
-    wanted = set(windows)
-    values = {"job": job.name, "starts": sorted({window.start for window in wanted})}
     with database.transaction(connection):
-        rows = connection.execute(query, values).mappings().all()
-    found = []
-    for row in rows:
-        fields = dict(row)
-        window = Window.of(fields.pop("window_start"), fields.pop("window_end"))
-        if window in wanted:
-            found.append(Metric(window, column=fields.pop("column_name"), **fields))
-    return found
+        rows = connection.execute(query, {**values, "job": job.name}).mappings().all()
+    return [_metric(dict(row)) for row in rows]
 
 
-def series(connection: Connection, job: Job, names: Sequence[str], since: object) -> list[Metric]:
-    """Return the newest measurements of some names for all rows, from windows that start at or after a moment."""
-    query = text(
-        f"select distinct on (window_start, name, column_name, segment, model_version, role, window_end)"
-        f" {COLUMNS}, {FIGURES} from metrics where job = :job and window_start >= :since and name = any(:names)"
-        " and segment = '' order by window_start, name, column_name, segment, model_version, role, window_end,"
-        " metric_id desc"
-    )
-    with database.transaction(connection):
-        rows = connection.execute(query, {"job": job.name, "since": since, "names": list(names)}).mappings().all()
-    found = []
-    for row in rows:
-        fields = dict(row)
-        window = Window.of(fields.pop("window_start"), fields.pop("window_end"))
-        found.append(Metric(window, column=fields.pop("column_name"), **fields))
-    return found
+def _metric(fields: dict[str, Any]) -> Metric:
+    window = Window.of(fields.pop("window_start"), fields.pop("window_end"))
+    return Metric(window, column=fields.pop("column_name"), **fields)
 
 
 def _same(one: Metric | None, other: Metric) -> bool:

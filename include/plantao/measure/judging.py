@@ -16,7 +16,7 @@ from plantao.measure.conditions import Condition, Subject, fingerprint, of_episo
 from plantao.measure.degradation import DIRECTIONS, DayValue
 from plantao.measure.effect import weighted
 from plantao.measure.estimate import Calibration
-from plantao.measure.maturity import coverage, is_mature
+from plantao.measure.maturity import coverage, day_is_mature
 from plantao.measure.metric import Metric, Where
 from plantao.measure.quality import Measurement
 from plantao.measure.tally import Tally, merged
@@ -97,8 +97,7 @@ class Judged:
         outcome, whole = self.job.measure.outcome, self.days.get(day, {}).get("", Tally(0, 0))
         if outcome is None:
             return False
-        end = of_days(day, day, self.job.zone).end
-        return is_mature(outcome, end, whole.labelled, whole.rows, self.now)
+        return day_is_mature(outcome, day, self.job.zone, whole, self.now)
 
     def _measured(self, tally: Tally, wanted: Sequence[str], *, mature: bool) -> list[Measurement]:
         return quality.measure_tally(tally, self.output.kind, self.output.positive, wanted, mature)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from plantao.job import Outcome
     from plantao.ledger import Role
+    from plantao.measure.tally import Tally
 
 A_DAY = timedelta(days=1)
 # The time in which a day can be written down. Beyond it are only the infinities and other years than ours.
@@ -78,6 +79,11 @@ def is_mature(outcome: Outcome, day_end: datetime, labelled: int, rows: int, now
     not mature has provisional figures at most.
     """
     return rows > 0 and now >= day_end + outcome.known_after and labelled >= outcome.mature_at * rows
+
+
+def day_is_mature(outcome: Outcome, day: date, zone: tzinfo, whole: Tally, now: datetime) -> bool:
+    """Tell whether a local day may be judged, by the tally of all of its rows."""
+    return is_mature(outcome, of_days(day, day, zone).end, whole.labelled, whole.rows, now)
 
 
 def horizon(outcome: Outcome, now: datetime) -> datetime:

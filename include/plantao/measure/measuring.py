@@ -7,14 +7,13 @@ outcomes (however late)          -> performance -> objective
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from plantao import ledger, log
 from plantao.errors import PlantaoError
-from plantao.extract.window import local_days
+from plantao.extract.window import listed_days
 from plantao.measure import state
 from plantao.measure.data_quality import data_quality
 from plantao.measure.drifting import measure_drift
@@ -27,13 +26,8 @@ if TYPE_CHECKING:
 
     from plantao.extract.window import Window
     from plantao.job import Job
-    from plantao.ledger import Role
     from plantao.measure.metric import Metric
     from plantao.place import Place
-
-LONGEST = 400
-"""Days of a window that are listed one by one; of a longer one, those that have predictions."""
-ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
 @dataclass
@@ -73,7 +67,7 @@ def freshen(job: Job, place: Place, days: Sequence[date] = (), *, anew: bool = F
     Of the given days those whose state is not of as many rows as there are predictions, or all of them with `anew`:
     predictions may be older than the state, or somebody deleted some.
     """
-    for role in ROLES:
+    for role in ledger.ROLES:
         with ledger.session(job, place, f"plantao/{job.name}/measure") as connection:
             stale = state.stale(connection, job, role)
             doubtful = days if anew else differing(connection, job, role, days)
@@ -107,9 +101,9 @@ def outcomes(job: Job, place: Place) -> list[Metric]:
 
 
 def days_of(job: Job, window: Window, place: Place) -> list[date]:
-    """Return the local days of a window."""
-    if window.end - window.start <= timedelta(days=LONGEST):
-        return local_days(window, job.zone)
+    """Return the local days of a window; of a long one, those that have predictions."""
+    if (days := listed_days(window, job.zone)) is not None:
+        return days
     query = text(
         "select distinct day from daily_state where job = :job and role = 'champion'"
         " and day <= (cast(:end as timestamptz) at time zone :zone)::date order by day"

@@ -12,7 +12,7 @@ from plantao.extract.window import of_days
 from plantao.measure import history, objective, objective_sql, outcomes, records, state
 from plantao.measure.degradation import DayValue
 from plantao.measure.judging import Judged
-from plantao.measure.maturity import coverage, is_mature
+from plantao.measure.maturity import coverage, day_is_mature
 from plantao.measure.metric import Metric, Where
 from plantao.measure.quality import Measurement
 from plantao.measure.tally import Tally
@@ -33,7 +33,6 @@ DAYS_JUDGED = 400
 """How far back an episode that is still open can have begun."""
 DAYS_AGAIN = 35
 """A day becomes mature with time alone, so the last ones are measured again."""
-ROLES: tuple[Role, ...] = ("champion", "challenger")
 
 
 def tally(job: Job, place: Place, days: Collection[date] = ()) -> list[date]:
@@ -67,7 +66,7 @@ def measure_performance(job: Job, place: Place, days: Collection[date] = ()) -> 
                 return []
             wanted = {*days, *(newest - timedelta(days=n) for n in range(DAYS_AGAIN))}
             found: list[Metric] = []
-            for role in ROLES:
+            for role in ledger.ROLES:
                 judged = _judged(connection, job, role, (min(wanted), newest), outputs, now)
                 for one in judged:
                     found += one.metrics(wanted)
@@ -134,7 +133,7 @@ def measure_objective(job: Job, place: Place, days: Collection[date]) -> list[Me
     with ledger.session(job, place, f"plantao/{job.name}/measure") as connection:
         now, outputs = ledger.now(connection), _outputs(connection, job, place)
         found: list[Metric] = []
-        tallied = {role: records.tallies(connection, job, role, min(days), max(days)) for role in ROLES}
+        tallied = {role: records.tallies(connection, job, role, min(days), max(days)) for role in ledger.ROLES}
         by_sql = objective_sql.objective_by_day(job, place, connection, sorted(days), outputs)
         for day in sorted(days):
             if wanted.values is not None:
@@ -164,13 +163,14 @@ Tallied = dict["Role", dict[int, dict["date", dict[str, Tally]]]]
 
 def _by_values(job: Job, day: date, tallied: Tallied, now: datetime, outputs: Mapping[int, Output]) -> Iterator[Metric]:
     assert job.measure.objective is not None
+    assert job.measure.outcome is not None
     values = job.measure.objective.values or ()
     for role, versions in tallied.items():
         for version, days in versions.items():
             of_day = days.get(day, {})
             if version not in outputs or "" not in of_day:
                 continue
-            mature = _is_mature(job, day, of_day[""], now)
+            mature = day_is_mature(job.measure.outcome, day, job.zone, of_day[""], now)
             for segment, one in of_day.items():
                 where = Where(of_days(day, day, job.zone), version, role, segment)
                 for measured in objective.measure_values(one, values, outputs[version].positive, mature):
@@ -178,6 +178,7 @@ def _by_values(job: Job, day: date, tallied: Tallied, now: datetime, outputs: Ma
 
 
 def _by_sql(job: Job, day: date, worths: Sequence[Worth], tallied: Tallied, now: datetime) -> Iterator[Metric]:
+    assert job.measure.outcome is not None
     for worth in worths:
         one = tallied[worth.role].get(worth.version, {}).get(day, {}).get("", Tally(worth.rows, worth.rows))
         where, known = Where(of_days(day, day, job.zone), worth.version, worth.role), coverage(one.labelled, one.rows)
@@ -186,13 +187,9 @@ def _by_sql(job: Job, day: date, worths: Sequence[Worth], tallied: Tallied, now:
             yield where.metric(Measurement("objective", None, None, None, worth.rows, "failed"), known)
             continue
         blocks = [value for _, value in worth.blocks]
-        for measured in objective.measure_aggregate(worth.value, blocks, one, _is_mature(job, day, one, now)):
+        mature = day_is_mature(job.measure.outcome, day, job.zone, one, now)
+        for measured in objective.measure_aggregate(worth.value, blocks, one, mature):
             yield where.metric(measured, known)
         for arm, (rows, value) in worth.arms.items():
             if value is not None and rows:
                 yield where.metric(Measurement(f"objective_{arm}", value, None, None, rows, "ok"), known)
-
-
-def _is_mature(job: Job, day: date, whole: Tally, now: datetime) -> bool:
-    assert job.measure.outcome is not None
-    return is_mature(job.measure.outcome, of_days(day, day, job.zone).end, whole.labelled, whole.rows, now)

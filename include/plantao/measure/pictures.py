@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final
 
+from plantao.measure.bins import SCORE_BINS
 from plantao.measure.chart import heat_map, over_time, scores, segments, volume
 from plantao.measure.report_data import (
     SUMS_OF_A_DAY,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from plantao.measure.report_data import ReportData
 
 WORST = 3
-SCORE_BINS, DRAWN_BINS, GROUPS = 200, 40, 10
+DRAWN_BINS, GROUPS = 40, 10
 FEWEST_IN_A_GROUP = 20
 
 

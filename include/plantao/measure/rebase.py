@@ -12,29 +12,27 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import text
 
 from plantao import database, ledger, log
 from plantao.errors import SourceRefused, TargetRefused, UsageError
-from plantao.extract import keys, query, read
-from plantao.extract.query import Branch, both
+from plantao.extract import query, read
 from plantao.extract.window import of_days
-from plantao.measure import quality, records
+from plantao.measure import answered, records
 from plantao.measure.bins import SCORE_BINS, labels
-from plantao.measure.maturity import is_mature
-from plantao.measure.reference import PERFORMANCE, Days, reference_profile
+from plantao.measure.episode import REFERENCE_DAYS
+from plantao.measure.maturity import day_is_mature
+from plantao.measure.reference import Days, performance_of, reference_profile
 from plantao.measure.tally import Tally, merged
 from plantao.score import registry
-from plantao.score.predict import to_frame
+from plantao.score.predict import raw_of, to_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-    import pandas as pd
     from sqlalchemy import Connection
 
     from plantao.extract.window import Window
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from plantao.score.manifest import Manifest, Output
 
 MOST_ROWS = 200_000
-FEWEST_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,10 @@ class Rebased:
     def notes(self) -> list[str]:
         """What the new baseline cannot do yet."""
         notes = []
-        if self.days < FEWEST_DAYS:
-            notes.append(f"{self.days} days: drift is judged from {FEWEST_DAYS} days on")
-        if self.mature_days < FEWEST_DAYS:
-            notes.append(f"{self.mature_days} mature days: degradation is judged from {FEWEST_DAYS} on")
+        if self.days < REFERENCE_DAYS:
+            notes.append(f"{self.days} days: drift is judged from {REFERENCE_DAYS} days on")
+        if self.mature_days < REFERENCE_DAYS:
+            notes.append(f"{self.mature_days} mature days: degradation is judged from {REFERENCE_DAYS} on")
         return notes
 
 
@@ -101,45 +98,25 @@ def rebase(job: Job, place: Place, since: date, why: str) -> Rebased:
 
 def _rows(connection: Connection, job: Job, place: Place, window: Window, manifest: Manifest) -> pa.Table:
     """Return the rows of a window that the version has scored, with its answers; of many rows a sample by key."""
-    application = f"plantao/{job.name}/rebase"
     with (
         database.explained("measure", SourceRefused, "reading the rows again"),
-        database.snapshot(place.address(job.extract.connection), application) as snapshot,
-        database.snapshot(place.address(job.load.connection), application) as target,
+        answered.opened(job, place, connection) as both_sides,
     ):
-        source = read.source_of(job, snapshot, connection)
-        counts = target.table(database.quoted(connection, query.count_answers(source, window))).to_pylist()
-        slices = -(-sum(row["n"] for row in counts) // MOST_ROWS) or 1
-        answers = target.table(database.quoted(connection, query.select_answers(source, window, (0, slices))))
-        answers = answers.filter(pc.equal(answers.column("v"), manifest.version))
+        source = read.source_of(job, both_sides.snapshot, connection)
         features = query.select_features([manifest.contract], source.types)
-        condition = both(source.within(window), query.slice_of(source, "s", 0, slices))
-        rows = query.select_rows(source, window, [Branch(condition, may_be_late=False)], features.columns)
-        there = snapshot.table(database.quoted(connection, rows))
-        joined: pa.Table = there.join(answers, keys.key_names(there), join_type="inner").combine_chunks()
-        return joined
+        of = answered.slices(sum(both_sides.versions(source, window).values()), MOST_ROWS) or 1
+        batches = both_sides.rows(source, window, features.columns, (0, of))
+        scored = [rows.filter(pc.equal(rows.column("v"), manifest.version)) for rows in batches]
+        return pa.concat_tables(scored) if scored else pa.table({})
 
 
 def _profile(rows: pa.Table, manifest: Manifest, job: Job) -> dict[str, Any]:
-    frame = to_frame([_array(rows, f"f{i}") for i in range(len(manifest.contract.columns))], manifest.contract)
-    stamps: pd.Series[Any] = rows.column("t").to_pandas()
-    days = Days(stamps, job.zone, threshold=job.score.threshold)
-    return reference_profile(frame, manifest.contract, _raw(rows, manifest.output), manifest.output, days)
-
-
-def _raw(rows: pa.Table, output: Output) -> np.ndarray[Any, Any]:
-    """Return the scores that were written as the model's raw answers."""
-    score = rows.column("s").to_numpy()
-    if output.kind == "regression":
-        return score[:, None]  # type: ignore[no-any-return]
-    if output.kind == "binary":
-        return np.stack([score if label == output.positive else 1 - score for label in output.classes], axis=1)
-    every = [json.loads(line) for line in rows.column("every").to_pylist()]
-    return np.array([[line[str(label)] for label in output.classes] for line in every], float)
-
-
-def _array(rows: pa.Table, name: str) -> pa.Array:
-    return rows.column(name).chunk(0)
+    contract, output = manifest.contract, manifest.output
+    frame = to_frame([answered.column(rows, f"f{place}") for place in range(len(contract.columns))], contract)
+    days = Days(rows.column("t").to_pandas(), job.zone, threshold=job.score.threshold)
+    given = answered.answers_of(rows, output)
+    scores = raw_of(given.score, output) if given.scores is None else given.scores
+    return reference_profile(frame, contract, scores, output, days)
 
 
 def _with_outcomes(
@@ -152,15 +129,9 @@ def _with_outcomes(
     mature = {
         day: of_day[""]
         for day, of_day in sorted(tallied.items())
-        if "" in of_day
-        and is_mature(outcome, of_days(day, day, job.zone).end, of_day[""].labelled, of_day[""].rows, now)
+        if "" in of_day and day_is_mature(outcome, day, job.zone, of_day[""], now)
     }
-    performance = []
-    for day, tally in mature.items():
-        measured = quality.measure_tally(tally, output.kind, output.positive, PERFORMANCE, mature=True)
-        figures = {m.name: m.value for m in measured if not m.column and m.status == "ok"}
-        performance.append({"day": day.isoformat(), "n": tally.labelled, **figures})
-    profile["days"]["performance"] = performance
+    profile["days"]["performance"] = [performance_of(day, tally, output) for day, tally in mature.items()]
     if mature and output.kind != "regression":
         profile["calibration"] = _calibration(merged(mature.values()), output)
     return len(mature)

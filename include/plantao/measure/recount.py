@@ -7,45 +7,40 @@ has it now.
 
 from __future__ import annotations
 
-import json
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg2.sql import SQL, Identifier, Literal
 from sqlalchemy import text
 
 from plantao import database, ledger
 from plantao.errors import SourceChanged, TargetRefused
-from plantao.extract import keys, query, read
-from plantao.extract.query import Branch, both
+from plantao.extract import query, read
 from plantao.extract.window import of_days
 from plantao.job_types import parse_table_name
 from plantao.load import write
 from plantao.load.table import shadow_job
-from plantao.measure import state
+from plantao.measure import answered, state
 from plantao.measure.sketch import Sketch
 from plantao.measure.state import Series
 from plantao.score import model_store
 from plantao.score.batch import BatchResult, ScoredBatch
-from plantao.score.predict import Answers
 from plantao.validate.source import source_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import date
 
-    from psycopg2.sql import Composable
+    import pyarrow as pa
     from sqlalchemy import Connection
 
-    from plantao.database import Snapshot
     from plantao.extract.source import Source
     from plantao.extract.window import Window
     from plantao.job import Job
     from plantao.ledger import Role
+    from plantao.measure.answered import Answered
     from plantao.place import Place
     from plantao.score.manifest import Output
     from plantao.validate.contract import Contract
@@ -68,11 +63,11 @@ def recount(job: Job, place: Place, role: Role, days: Sequence[date]) -> int:
             with (
                 database.explained("measure", TargetRefused, f"counting {day} anew"),
                 database.deadline(connection, 2 * database.STATEMENT_SECONDS),
-                _sides(aimed, place) as (source, target),
+                answered.opened(aimed, place, connection) as both_sides,
                 connection.begin(),
             ):
                 write.take_lock(connection, f"plantao.load {schema}.{name}")
-                rows += _Day(aimed, place, role, of_days(day, day, job.zone), connection).count(source, target, day)
+                rows += _Day(aimed, place, role, of_days(day, day, job.zone), connection).count(both_sides, day)
     return rows
 
 
@@ -101,17 +96,6 @@ def differing(connection: Connection, job: Job, role: Role, days: Sequence[date]
     return sorted(odd & set(days))
 
 
-@contextmanager
-def _sides(job: Job, place: Place) -> Iterator[tuple[Snapshot, Snapshot]]:
-    """Open the two databases to read from."""
-    application = f"plantao/{job.name}/measure"
-    with (
-        database.snapshot(place.address(job.extract.connection), application) as source,
-        database.snapshot(place.address(job.load.connection), application) as target,
-    ):
-        yield source, target
-
-
 @dataclass(frozen=True)
 class _Day:
     """One day of the predictions in one table."""
@@ -122,23 +106,19 @@ class _Day:
     window: Window
     connection: Connection
 
-    def count(self, snapshot: Snapshot, target: Snapshot, day: date) -> int:
+    def count(self, both_sides: Answered, day: date) -> int:
         """Fold the rows of the day and write its state in place of what is there."""
-        source = read.source_of(self.job, snapshot, self.connection)
-        found = target.table(self._quoted(query.count_answers(source, self.window))).to_pylist()
-        sketches = {row["v"]: self._series(row["v"], source) for row in found}
+        source = read.source_of(self.job, both_sides.snapshot, self.connection)
+        found = both_sides.versions(source, self.window)
+        sketches = {version: self._series(version, source) for version in found}
         contracts = [sketch.contract for _, sketch in sketches.values()]
         self._refuse_changed(source, contracts)
         features = query.select_features(contracts, source.types, source.segments)
-        slices = -(-sum(row["n"] for row in found) // PREDICTIONS_AT_ONCE)
-        for number in range(slices):
-            answers = target.table(self._quoted(query.select_answers(source, self.window, (number, slices))))
-            condition = both(source.within(self.window), query.slice_of(source, "s", number, slices))
-            rows = query.select_rows(source, self.window, [Branch(condition, may_be_late=False)], features.columns)
-            for batch in snapshot.batches(self._quoted(rows)):
-                together = pa.Table.from_batches([batch]).join(answers, keys.key_names(batch), join_type="inner")
+        of = answered.slices(sum(found.values()), PREDICTIONS_AT_ONCE)
+        for number in range(of):
+            for rows in both_sides.rows(source, self.window, features.columns, (number, of)):
                 for (version, (_, sketch)), places in zip(sketches.items(), features.places, strict=True):
-                    of_version = together.filter(pc.equal(together.column("v"), version)).combine_chunks()
+                    of_version = rows.filter(pc.equal(rows.column("v"), version))
                     sketch.add(_result(of_version, sketch.output, places, features.segments))
         self._write(day, list(sketches.values()))
         return sum(sketch.rows for _, sketch in sketches.values())
@@ -164,22 +144,10 @@ class _Day:
             state.add(self.connection, series, sketch.states())
         state.freshen(self.connection, self.job, self.role, [day])
 
-    def _quoted(self, composed: Composable) -> str:
-        return database.quoted(self.connection, composed)
-
 
 def _result(rows: pa.Table, output: Output, places: Sequence[int], segments: Sequence[int]) -> BatchResult:
     """Return rows that were read again, with their predictions, as if they had just been scored."""
-
-    def column(name: str) -> pa.Array:
-        chunks = rows.column(name)
-        return chunks.chunk(0) if chunks.num_chunks else pa.array([], chunks.type)
-
-    scores = None
-    if output.kind == "multiclass":
-        every = [json.loads(text) for text in column("every").to_pylist()]
-        scores = np.array([[line[str(label)] for label in output.classes] for line in every], float)
-    answers = Answers(column("d").to_numpy(zero_copy_only=False), column("s").to_numpy(), scores)
-    scored = ScoredBatch([], column("t"), None, answers, np.zeros(len(rows), bool))
-    features = [column(f"f{place}") for place in places]
-    return BatchResult(len(rows), 0, scored, features, [], [column(f"f{place}") for place in segments])
+    stamps, answers = answered.column(rows, "t"), answered.answers_of(rows, output)
+    scored = ScoredBatch([], stamps, None, answers, np.zeros(len(rows), bool))
+    features, split = ([answered.column(rows, f"f{place}") for place in some] for some in (places, segments))
+    return BatchResult(len(rows), 0, scored, features, [], split)

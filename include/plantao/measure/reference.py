@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import date, tzinfo
 
     from plantao.measure.sketch import State
+    from plantao.measure.tally import Tally
     from plantao.score.manifest import Output
     from plantao.score.predict import Answers
     from plantao.validate.contract import Column, Contract
@@ -214,7 +215,6 @@ def limits(profile: Mapping[str, Any], days: list[State]) -> dict[str, Any]:
 
 
 def _performance(day: date, given: Answers, output: Output, outcomes: pd.Series[Any], chosen: Array) -> dict[str, Any]:
-    """Return how good the model was on one day; a figure that cannot be told is None."""
     scores = given.score if given.scores is None else given.scores
     found = tally_of(
         output.kind,
@@ -224,9 +224,14 @@ def _performance(day: date, given: Answers, output: Output, outcomes: pd.Series[
         classes=output.classes,
         positive=output.positive,
     )
-    measured = quality.measure_tally(found, output.kind, output.positive, PERFORMANCE, mature=True)
-    figures = {m.name: m.value for m in measured if m.name in PERFORMANCE and not m.column and m.status == "ok"}
-    return {"day": day.isoformat(), "n": found.labelled, **figures}
+    return performance_of(day, found, output)
+
+
+def performance_of(day: date, tally: Tally, output: Output) -> dict[str, Any]:
+    """Return how good the model was on one day of a reference; a figure that cannot be told is left out."""
+    measured = quality.measure_tally(tally, output.kind, output.positive, PERFORMANCE, mature=True)
+    figures = {one.name: one.value for one in measured if not one.column and one.status == "ok"}
+    return {"day": day.isoformat(), "n": tally.labelled, **figures}
 
 
 def _instants(days: Days) -> pa.Array:

@@ -16,7 +16,7 @@ from plantao import database
 from plantao.alert.incidents import settle
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.errors import ChecksFailed
-from plantao.extract.window import local_days, of_days
+from plantao.extract.window import listed_days, of_days
 from plantao.measure import breaks, state
 from plantao.measure.conditions import of_break, unjudged
 from plantao.measure.finding import LOOK_AT, Break, Findings
@@ -30,12 +30,10 @@ if TYPE_CHECKING:
     from plantao.job import Job
     from plantao.ledger import Counts
     from plantao.measure.sketch import Key, State
-    from plantao.measure.state import Reference, Series
+    from plantao.measure.state import Profile, Series
     from plantao.request import Request
 
 WEEKS_OF_HISTORY = 10
-LONGEST = 400
-"""Days of a window; of a longer one, the days are not held against their weekdays."""
 
 
 def add_checked(  # noqa: PLR0913 - what was folded, and what became of the rows
@@ -51,7 +49,9 @@ def add_checked(  # noqa: PLR0913 - what was folded, and what became of the rows
 
     Inside the transaction that makes the rows visible. Raises ChecksFailed when a check has failed that the job blocks.
     """
-    reference = state.reference_of(connection, series.job, series.model_version)
+    # The one whose cells the rows were counted in: a new one may have been drawn since the run began.
+    numbers = series.model_version, series.reference_version
+    reference = state.reference_numbered(connection, series.job, *numbers)
     looked = look(connection, request, reference, states, counts.read - counts.late)
     refuse_blocked(request, looked)
     state.add_run(connection, series, states, request, counts=counts, dropped=dropped)
@@ -69,7 +69,7 @@ class Looked:
 
 
 def look(
-    connection: Connection, request: Request, reference: Reference, states: Mapping[Key, tuple[int, State]], read: int
+    connection: Connection, request: Request, reference: Profile, states: Mapping[Key, tuple[int, State]], read: int
 ) -> Looked:
     """Return what the checks of a champion's run find. `read` is how many rows its window has."""
     job, window = request.job, request.window
@@ -82,7 +82,7 @@ def look(
     findings = Findings()
     if merged:
         together = {name: added(parts) for name, parts in merged.items()}
-        findings = breaks.findings(reference.profile, together, whole_day=whole)
+        findings = breaks.findings(reference, together, whole_day=whole)
     with database.transaction(connection):
         earliest = date.fromordinal(max(days[0].toordinal() - 7 * WEEKS_OF_HISTORY, 1))
         history = _rows_per_day(connection, job, earliest, days[-1])
@@ -93,18 +93,17 @@ def look(
         for day in days:
             before = 0 if request.rescore else history.get(day, 0)
             rows = before + states.get((day, "", ""), (0, {}))[0]
-            findings.take(breaks.row_count(day, rows, reference.profile, history))
+            findings.take(breaks.row_count(day, rows, reference, history))
     return Looked(findings, days[0], newest)
 
 
 def _days(request: Request, states: Mapping[Key, tuple[int, State]]) -> tuple[list[date], bool]:
     """Return the local days of the window, and whether it has all of each; of years, only the days with rows."""
     window, zone = request.window, request.job.zone
-    if window.end - window.start > timedelta(days=LONGEST):
-        last = (window.end - timedelta(microseconds=1)).astimezone(zone).date()
-        return sorted({day for day, _, _ in states if day <= last}) or [last], False
-    days = local_days(window, zone)
-    return days, of_days(days[0], days[-1], zone) == window
+    if (days := listed_days(window, zone)) is not None:
+        return days, of_days(days[0], days[-1], zone) == window
+    last = (window.end - timedelta(microseconds=1)).astimezone(zone).date()
+    return sorted({day for day, _, _ in states if day <= last}) or [last], False
 
 
 LATER = text(

@@ -6,7 +6,6 @@ to a month. The layout of a day, as it is kept in `daily_state`, is described in
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -196,11 +195,12 @@ class Sketch:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sums over all days, for the ledger: rows, the sum of the scores, the gaps of each column."""
-        missing: dict[str, int] = defaultdict(int)
-        for (_, _, column), (_, state) in self.states().items():
-            if column:
-                missing[column] += state["missing"]
-        return {"rows": self.rows, "score_sum": self.score_sum, "missing": dict(missing)}
+        # Whatever cells a column has, the last one holds its gaps.
+        gaps = {
+            column.name: sum(int(day.columns[place][0][-1]) for day in self._days.values())
+            for place, column in enumerate(self.contract.columns)
+        }
+        return {"rows": self.rows, "score_sum": self.score_sum, "missing": gaps if self._days else {}}
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import text
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from plantao.request import Request
 
 ROWS_AT_ONCE = 2_000
+Profile: TypeAlias = "Mapping[str, Any]"
+"""What a reference says, as `measure.reference` makes it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Reference:
     """What a version is compared with: the profile stored with the model (1), or a later one from production."""
 
     version: int
-    profile: Mapping[str, Any]
+    profile: Profile
 
 
 def reference_of(connection: Connection, job: Job, version: int) -> Reference:
@@ -71,7 +73,7 @@ def reference_of(connection: Connection, job: Job, version: int) -> Reference:
     return Reference(found[0], found[1])
 
 
-def reference_numbered(connection: Connection, job: Job, version: int, number: int) -> Mapping[str, Any]:
+def reference_numbered(connection: Connection, job: Job, version: int, number: int) -> Profile:
     """Return one reference of a model version by its number."""
     query = text(
         "select reference from reference_versions where job = :job and model_version = :version"
@@ -80,7 +82,7 @@ def reference_numbered(connection: Connection, job: Job, version: int, number: i
     )
     values = {"job": job.name, "model": job.score.model, "version": version, "number": number}
     with database.transaction(connection):
-        found: Mapping[str, Any] = connection.execute(query, values).scalar_one()
+        found: Profile = connection.execute(query, values).scalar_one()
     return found
 
 
@@ -124,15 +126,14 @@ def add(
     anew = whole_days(days, replaced, series.job) if replaced is not None else []
     if anew:
         forget(connection, series.job, series.role, anew, series.model_version)
-    merged = _with_what_is_there(connection, series, states, [day for day in days if day not in set(anew)])
-    _upsert(connection, series, merged)
-    doubtful = [day for day in days if day not in set(anew)]
-    if stale is not None and doubtful:
+    others = sorted(set(days).difference(anew))
+    _upsert(connection, series, _with_what_is_there(connection, series, states, others))
+    if stale is not None and others:
         mark = text(
             "insert into stale_days (job, role, day, why) select :job, :role, day, :why"
             " from unnest(cast(:days as date[])) as day on conflict (job, role, day) do nothing"
         )
-        connection.execute(mark, {**series.values, "days": doubtful, "why": stale})
+        connection.execute(mark, {**series.values, "days": others, "why": stale})
 
 
 def lines_of(states: Mapping[Key, tuple[int, State]]) -> list[dict[str, Any]]:

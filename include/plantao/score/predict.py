@@ -101,6 +101,13 @@ def answers(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output, threshol
     return Answers(labels[np.where(score >= threshold, positive, 1 - positive)], score)
 
 
+def raw_of(scores: np.ndarray[Any, np.dtype[np.float64]], output: Output) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the raw answers that one score a row stands for: a regression's value, or a class's probability."""
+    if output.kind == "regression":
+        return scores[:, None]
+    return np.stack([scores if label == output.positive else 1 - scores for label in output.classes], axis=1)
+
+
 def impossible(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Mark the rows whose answer cannot be right: not finite, or a probability outside [0, 1]."""
     bad: np.ndarray[Any, np.dtype[np.bool_]] = ~np.isfinite(raw).all(axis=1)

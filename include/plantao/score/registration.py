@@ -17,7 +17,7 @@ import pyarrow as pa
 from plantao.errors import UsageError
 from plantao.measure.reference import Days, reference_profile
 from plantao.score.manifest import TOLERANCE, Golden, Manifest, Output
-from plantao.score.predict import arrow_type, probabilities, to_frame
+from plantao.score.predict import arrow_type, probabilities, raw_of, to_frame
 from plantao.validate.contract import Column, Contract, Kind
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ def _given_scores(series: pd.Series[Any], output: Output) -> np.ndarray[Any, Any
     if not np.isfinite(values).all() or (output.kind == "binary" and ((values < 0) | (values > 1)).any()):
         message = f"column {series.name!r} holds values that are no score."
         raise UsageError(message, "give the probability of the positive class, or the predicted value, in every row")
-    if output.kind == "regression":
-        return values[:, None]
-    return np.stack([1 - values if label != output.positive else values for label in output.classes], axis=1)
+    return raw_of(values, output)
 
 
 def _input_names(model: Any, frame: pd.DataFrame) -> list[str]:
