@@ -115,16 +115,17 @@ class _Compared:
                         )
 
     def conditions(self, newest: date) -> Iterator[Condition]:
-        """Yield the columns that are drifting on the newest day."""
+        """Yield the columns that are drifting on the newest day, in the order in which to look at them."""
         days = [newest - timedelta(days=n) for n in range(DAYS_JUDGED, -1, -1)]
-        for column in self.columns:
+        links = {column: self.profile(column).get("link", 1.0) for column in self.columns}
+        for found in drift.ranked([self.of(column, newest) for column in self.columns], links):
+            column = found.column
             limits = self.limits(column)
             daily = [self.of(column, day) if day in self.counted.states else None for day in days]
             episodes = drift.episodes(days, daily, self._weekly(column, days), limits, len(self.columns))
             if not episodes or episodes[-1].closed is not None:
                 continue
             episode, shown = episodes[-1], column or "the score"
-            link = float(self.profile(column).get("link", 1.0)) if column else 1.0
             yield Condition(
                 "drift",
                 fingerprint("drift", column or "score", f"v{self.counted.version}"),
@@ -133,7 +134,7 @@ class _Compared:
                 episode.opened,
                 f"{shown} has moved away from the reference: {episode.reason}",
                 NEXT,
-                {"column": column, "worst_day": episode.worst_day.isoformat(), "link": round(link, 3)},
+                {"column": column, "worst_day": episode.worst_day.isoformat(), "link": round(links[column], 3)},
             )
 
     def _weekly(self, column: str, days: list[date]) -> list[float | None]:

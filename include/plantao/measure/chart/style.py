@@ -31,7 +31,6 @@ FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
 INK, MUTED, GRID, PAPER = "#1f2937", "#5b6472", "#e5e7eb", "#ffffff"
 BLUE, PURPLE, ORANGE, VERMILION, GREEN, GREY = "#0072b2", "#a8518a", "#e69f00", "#d55e00", "#009e73", "#9aa3af"
 BAND, PALE, ALERT = "#d3e5f2", "#f0f1f4", "#fbe3d3"
-LANES: Final = {"break": VERMILION, "degraded": VERMILION, "missing": MUTED, "drift": ORANGE}
 PHONE: Final = 480
 """Up to this width, in pixels, a picture is drawn for a phone."""
 
