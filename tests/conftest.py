@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from plantao import log
 from world import World, serving
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ def pytest_configure(config) -> None:
         # Tests run side by side: two that start an Airflow at the same moment must not choose the same port.
         "PLANTAO_DEMO_PORT": str(8080 + 200 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])),
     }
+
+
+@pytest.fixture(autouse=True)
+def places_of_the_log() -> Iterator[None]:
+    """Close what a test opened for the log: a terminal that pytest has captured ends with the test."""
+    logger = log.logger
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
