@@ -94,7 +94,7 @@ def data_quality(job: Job, scored: list[dict[str, Any]]) -> int:
 
 def drift(job: Job, scored: list[dict[str, Any]]) -> int:
     """Measure how far the days that were scored are from the reference."""
-    from plantao.measure.drifting import measure_drift
+    from plantao.measure.lanes.drifting import measure_drift
 
     return len(measure_drift(job, _place(), _days(job, scored)))
 
@@ -108,7 +108,7 @@ def performance(job: Job, scored: list[dict[str, Any]]) -> int:
 
 def objective(job: Job, scored: list[dict[str, Any]]) -> int:
     """Measure what the predictions were worth."""
-    from plantao.measure.performance import measure_objective
+    from plantao.measure.lanes.performance import measure_objective
 
     return len(measure_objective(job, _place(), _days(job, scored)))
 
@@ -124,8 +124,8 @@ def outcomes(name: str) -> int:
 
 def send_alerts() -> dict[str, int]:
     """Send what waits in the outbox of every ledger."""
-    from plantao.alert.everywhere import deliver_everywhere
-    from plantao.alert.slack import messenger
+    from plantao.alert.send.everywhere import deliver_everywhere
+    from plantao.alert.send.slack import messenger
 
     outcomes = deliver_everywhere(_place(), messenger(_slack_connection())).values()
     return {"sent": sum(len(one.sent) for one in outcomes), "waiting": sum(one.waiting for one in outcomes)}

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from plantao.measure.point import Point
-from plantao.measure.report_data import Figure, Incident, ReportData, Run, Version
-from plantao.measure.sketch import added
+from plantao.measure.count.sketch import added
+from plantao.measure.report.data import Figure, Incident, ReportData, Run, Version
+from plantao.measure.report.point import Point
 
 ZONE = ZoneInfo("America/New_York")
 FIRST, DAYS, DEGRADES, NEW_VERSION = date(2013, 8, 3), 120, 99, 41

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from demo import client_data
-from plantao.measure.breaks import findings, row_count
-from plantao.measure.conditions import fingerprint, unjudged
-from plantao.measure.degradation import DIRECTIONS, DayValue, baseline, episodes
+from plantao.measure.lanes.breaks import findings, row_count
+from plantao.measure.lanes.conditions import fingerprint, unjudged
+from plantao.measure.lanes.degradation import DIRECTIONS, DayValue, baseline, episodes
 
 REFERENCE, PRODUCTION = 90, 100
 ROWS = 165

@@ -20,17 +20,17 @@ STEPS = ("extract", "validate", "score", "load", "measure", "alert")
 
 # Who may touch the world, and how. Everything that is not listed is pure: values in, values out.
 DRIVER = {"database.py", "embedded.py"}
-SLACK = "alert/slack.py"
+SLACK = "alert/send/slack.py"
 READS_AND_WRITES = {
     *(
         "__main__.py",
         "account.py",
         "attempt.py",
-        "challengers.py",
-        "challengers_in_parts.py",
+        "versions/challengers.py",
+        "versions/in_parts.py",
         "closing.py",
-        "comparison.py",
-        "difference.py",
+        "versions/comparison.py",
+        "versions/difference.py",
         "embedded.py",
         "job_file.py",
         "locks.py",
@@ -38,44 +38,56 @@ READS_AND_WRITES = {
         "origin.py",
         "parts.py",
         "place.py",
-        "promotion.py",
+        "versions/promotion.py",
         "fan_out.py",
         "reconcile.py",
         "publishing.py",
         "run.py",
         "settings.py",
-        "standing.py",
+        "versions/standing.py",
     ),
     *("address.py", "declared.py", "ledger.py", "database.py", "log_table.py"),
     *("cli", "schema/migrate.py"),
     *("checks/connection.py", "checks/environment.py", "checks/machine.py", "checks/of_job.py", "checks/page.py"),
     *("checks/rights.py", "checks/sample.py"),
     *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
-    *("alert/composing.py", "alert/delivery.py", "alert/incidents.py", "alert/outbox.py", "alert/planning.py"),
-    *("alert/everywhere.py", "alert/picture.py"),
+    *(
+        "alert/send/composing.py",
+        "alert/send/delivery.py",
+        "alert/incidents.py",
+        "alert/outbox.py",
+        "alert/send/planning.py",
+    ),
+    *("alert/send/everywhere.py", "alert/send/picture.py"),
     "score/gate.py",
-    *("alert/draining.py", "alert/facts.py", "alert/outages.py", "alert/outside.py", "alert/signs.py"),
-    *("alert/failure.py", "alert/from_airflow.py", "alert/watchdog.py"),
+    *(
+        "alert/watch/draining.py",
+        "alert/watch/facts.py",
+        "alert/watch/outages.py",
+        "alert/watch/outside.py",
+        "alert/watch/signs.py",
+    ),
+    *("alert/failure.py", "alert/from_airflow.py", "alert/watch/watchdog.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *(
         "load/part.py",
         "load/write.py",
-        "measure/history.py",
-        "measure/state.py",
-        "measure/recount.py",
-        "measure/run_checks.py",
+        "measure/metrics/history.py",
+        "measure/count/state.py",
+        "measure/count/recount.py",
+        "measure/lanes/run_checks.py",
         "measure/data_quality.py",
-        "measure/drifting.py",
+        "measure/lanes/drifting.py",
         "measure/measuring.py",
-        "measure/performance.py",
-        "measure/answered.py",
+        "measure/lanes/performance.py",
+        "measure/count/answered.py",
         "measure/rebase.py",
         "measure/records.py",
-        "measure/report.py",
-        "alert/slack.py",
+        "measure/report/read.py",
+        "alert/send/slack.py",
     ),
-    *("measure/objective_sql.py", "measure/outcome_copy.py", "measure/outcomes.py"),
+    *("measure/metrics/objective_sql.py", "measure/outcome/copy.py", "measure/outcome/outcomes.py"),
 }
 
 
@@ -166,7 +178,7 @@ def test_steps_sections_and_folders_are_the_same_six_words():
     fields = [field.alias or name for name, field in Job.model_fields.items()]
     assert [name for name in fields if name in SECTIONS] == list(STEPS)
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders - {"checks", "cli", "schema"} <= set(STEPS)
+    assert folders - {"checks", "cli", "schema", "versions"} <= set(STEPS)
     assert [word for word in STEPS if word in (PACKAGE / "__init__.py").read_text()] == list(STEPS)
 
 

@@ -12,7 +12,7 @@ from plantao.request import Report
 if TYPE_CHECKING:
     from plantao import ledger
     from plantao.attempt import Attempt
-    from plantao.measure.sketch import Sketch
+    from plantao.measure.count.sketch import Sketch
     from plantao.score.manifest import Manifest
 
 

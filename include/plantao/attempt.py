@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING
 
 from plantao import closing, database, ledger
 from plantao.account import account
-from plantao.challengers import Challengers
 from plantao.errors import SourceChanged, SourceRefused, TargetRefused
 from plantao.extract import query, read
 from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
-from plantao.measure import run_checks, state
-from plantao.measure.sketch import Sketch
-from plantao.measure.state import Series
+from plantao.measure.count import state
+from plantao.measure.count.sketch import Sketch
+from plantao.measure.count.state import Series
+from plantao.measure.lanes import run_checks
 from plantao.score.gate import bounded_threads
 from plantao.validate.share import refuse_too_many
 from plantao.validate.source import source_problems
+from plantao.versions.challengers import Challengers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from plantao.extract.spool import Spool
     from plantao.ledger import Role
     from plantao.load.table import PredictionTable
-    from plantao.measure.sketch import Key, State
+    from plantao.measure.count.sketch import Key, State
     from plantao.place import Place
     from plantao.request import Report, Request
     from plantao.score.batch import BatchScorer, RejectedRow

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from plantao import database, ledger, log
-from plantao.alert import failure, signs
+from plantao.alert import failure
 from plantao.alert.outbox import raise_alert
+from plantao.alert.watch import signs
 from plantao.errors import PlantaoError, Superseded, TargetRefused
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from plantao.alert.overdue import Declared
+from plantao.alert.watch.overdue import Declared
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.sql import SQL, Identifier
 
-from plantao import challengers_in_parts as beside
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
 from plantao.attempt import Attempt
@@ -29,9 +28,10 @@ from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
 from plantao.load import part as part_load
 from plantao.load import write
-from plantao.measure import state
+from plantao.measure.count import state
 from plantao.request import Request
 from plantao.run import declared_session, role_of, score_window
+from plantao.versions import in_parts as beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from plantao.attempt import Opened
     from plantao.job import Job
     from plantao.load.table import PredictionTable
-    from plantao.measure.sketch import Sketch
+    from plantao.measure.count.sketch import Sketch
     from plantao.parts import Taken
     from plantao.place import Place
     from plantao.score.manifest import Output

@@ -15,7 +15,6 @@ from psycopg2.sql import SQL, Identifier
 
 from plantao import database, ledger, log
 from plantao import parts as ledger_of_parts
-from plantao.challengers import failed
 from plantao.closing import record_failure, recorded_if_permanent, tell
 from plantao.errors import DatabaseUnavailable, Superseded, TargetRefused
 from plantao.extract.window import Window
@@ -24,12 +23,14 @@ from plantao.load import table as tables
 from plantao.load import write
 from plantao.load.table import shadow_job
 from plantao.log import Stopwatch
-from plantao.measure import run_checks, state
-from plantao.measure.sketch import added
-from plantao.measure.state import Series
+from plantao.measure.count import state
+from plantao.measure.count.sketch import added
+from plantao.measure.count.state import Series
+from plantao.measure.lanes import run_checks
 from plantao.request import Report, Request
 from plantao.score import registry
 from plantao.validate.share import refuse_too_many
+from plantao.versions.challengers import failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

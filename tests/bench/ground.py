@@ -108,10 +108,11 @@ def prepare_models(folder: Path) -> None:
     """Train and register the two pipelines on 30,000 of the rows."""
     import numpy as np
 
-    from plantao import database, place, promotion
+    from plantao import database, place
     from plantao.extract.read import read_frame
     from plantao.schema.migrate import upgrade
     from plantao.score.register import register
+    from plantao.versions import promotion
 
     here = place.from_environment()
     address = here.address("client_db")

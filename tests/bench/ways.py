@@ -57,7 +57,7 @@ def ours(here, model):
 
 def unmeasured(here, model):
     """Return a whole run that folds nothing into the daily state."""
-    from plantao.measure.sketch import Sketch
+    from plantao.measure.count.sketch import Sketch
 
     Sketch.add = lambda *_: None
     return ours(here, model)

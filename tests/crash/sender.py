@@ -11,8 +11,8 @@ import slack_sdk.web.client
 import slack_sdk.webhook
 
 from plantao import place
-from plantao.alert.everywhere import deliver_everywhere
-from plantao.alert.slack import messenger
+from plantao.alert.send.everywhere import deliver_everywhere
+from plantao.alert.send.slack import messenger
 
 # Imported here, so that a sender begins in milliseconds.
 PRELOADED = (slack_sdk.web.client, slack_sdk.webhook)

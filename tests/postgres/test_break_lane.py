@@ -7,9 +7,10 @@ import sys
 import pytest
 
 import steady
-from plantao import cli, fan_out, promotion, publishing
+from plantao import cli, fan_out, publishing
 from plantao.errors import ChecksFailed
 from plantao.request import Request
+from plantao.versions import promotion
 from steady import alerts, incidents
 from world import JOB, World, day
 

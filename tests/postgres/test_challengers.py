@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from plantao import promotion
 from plantao.errors import SourceRefused, TargetRefused
 from plantao.measure.data_quality import data_quality
+from plantao.versions import promotion
 from world import JOB, day, training_frame
 
 SHADOW = "select id, model_version, score from predictions.bad_reading_shadow order by 1, 2"

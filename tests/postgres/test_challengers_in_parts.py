@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from plantao import fan_out, ledger, promotion, publishing
+from plantao import fan_out, ledger, publishing
 from plantao import parts as ledger_of_parts
 from plantao.errors import DatabaseUnavailable, PlantaoError, Superseded, TooManyRejected
 from plantao.fan_out import Part
 from plantao.load import part as part_load
 from plantao.request import Request
 from plantao.score import registry
+from plantao.versions import promotion
 from world import JOB, World, day, training_frame
 
 ALONE = JOB + '\n[measure]\nsegments = ["city"]\n'

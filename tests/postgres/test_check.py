@@ -21,10 +21,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from plantao import cli, promotion
+from plantao import cli
 from plantao.checks import connection, machine, sample
 from plantao.schema.grants import SCORER
 from plantao.score import model_store
+from plantao.versions import promotion
 from world import JOB, administer, classifier, training_frame
 
 SCHEDULED = JOB.replace("starts ", "ends = 2013-04-06\nstarts ")

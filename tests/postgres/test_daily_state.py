@@ -6,12 +6,13 @@ from datetime import date
 
 import pytest
 
-from plantao import fan_out, promotion, publishing
+from plantao import fan_out, publishing
 from plantao.extract import read
-from plantao.measure import state
+from plantao.measure.count import state
+from plantao.measure.count.recount import recount
 from plantao.measure.measuring import freshen
-from plantao.measure.recount import recount
 from plantao.request import Request
+from plantao.versions import promotion
 from world import JOB, World, day, training_frame
 
 SPLIT = JOB + '\n[measure]\nsegments = ["city"]\n'
@@ -177,7 +178,7 @@ def test_a_segment_that_the_source_lacks_costs_no_prediction(client):
 
 
 def test_a_day_is_counted_in_slices_when_it_is_large(client, monkeypatch):
-    from plantao.measure import recount as module
+    from plantao.measure.count import recount as module
 
     job = client.ready(SPLIT, per_day=60)
     client.score(job, day(1))

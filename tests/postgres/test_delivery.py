@@ -9,13 +9,13 @@ import pytest
 
 import slack_stand_in as faults
 from plantao import database
-from plantao.alert.delivery import deliver
-from plantao.alert.digest import addressee
 from plantao.alert.incidents import acknowledge, settle, silence
-from plantao.alert.planning import Addressees
-from plantao.alert.slack import messenger
+from plantao.alert.send.delivery import deliver
+from plantao.alert.send.digest import addressee
+from plantao.alert.send.planning import Addressees
+from plantao.alert.send.slack import messenger
 from plantao.errors import UsageError
-from plantao.measure.conditions import Condition
+from plantao.measure.lanes.conditions import Condition
 from slack_stand_in import SlackStandIn
 from world import JOB
 
@@ -283,8 +283,8 @@ def test_two_senders_at_once_send_everything_once(desk):
 def test_a_frozen_senders_message_is_taken_over_when_its_lease_is_over(desk):
     desk.raise_()
     with desk.session() as frozen:
-        from plantao.alert.delivery import Outcome, _Sender
-        from plantao.alert.planning import plan
+        from plantao.alert.send.delivery import Outcome, _Sender
+        from plantao.alert.send.planning import plan
 
         plan(frozen, desk.to, desk.now)
         assert _Sender(frozen, desk.to, desk.slack, None, Outcome(), 0)._claim(desk.now, set()) is not None

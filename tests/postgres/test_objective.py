@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 
 from plantao import ledger
-from plantao.measure import objective_sql as objective
-from plantao.measure.outcomes import tally_days
+from plantao.measure.metrics import objective_sql as objective
+from plantao.measure.outcome.outcomes import tally_days
 from world import JOB, day, regressor, training_frame
 
 FIRST, SECOND = date(2013, 4, 1), date(2013, 4, 2)

@@ -11,11 +11,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, log_loss, roc_auc_score
 
-from plantao import ledger, promotion
+from plantao import ledger
 from plantao.errors import OutcomeUnreadable
-from plantao.measure import outcomes
-from plantao.measure.sketch import added
+from plantao.measure.count.sketch import added
+from plantao.measure.outcome import outcomes
 from plantao.schema.grants import SCORER
+from plantao.versions import promotion
 from world import ANALYST, JOB, classifier, day, regressor, training_frame
 
 FIRST, SECOND = date(2013, 4, 1), date(2013, 4, 2)

@@ -11,8 +11,9 @@ from sklearn import metrics as sk
 
 import steady
 from plantao import ledger
-from plantao.measure import measuring, quality, records
-from plantao.measure.tally import merged
+from plantao.measure import measuring, records
+from plantao.measure.metrics import quality
+from plantao.measure.outcome.tally import merged
 from steady import MEASURE, alerts, figures, incidents, period, reveal
 from world import JOB, World, day
 

@@ -9,10 +9,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
 import steady
-from plantao import promotion
 from plantao.errors import UsageError
 from plantao.measure import measuring
 from plantao.measure.rebase import rebase
+from plantao.versions import promotion
 from steady import MEASURE, PER_DAY, incidents, period, reveal
 from world import JOB, World, day, preparation, training_frame
 

@@ -10,11 +10,11 @@ import pytest
 
 import story
 from plantao import cli, ledger
-from plantao.measure import pictures
-from plantao.measure.headline import headline
-from plantao.measure.page import page
-from plantao.measure.report import read_report
-from plantao.measure.report_data import week_of
+from plantao.measure.report import pictures
+from plantao.measure.report.data import week_of
+from plantao.measure.report.headline import headline
+from plantao.measure.report.page import page
+from plantao.measure.report.read import read_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from plantao import embedded, fan_out, ledger, promotion, publishing
+from plantao import embedded, fan_out, ledger, publishing
 from plantao.errors import PlantaoError
 from plantao.fan_out import Part
 from plantao.request import Request
 from plantao.schema.grants import SCORER
+from plantao.versions import promotion
 from world import ANALYST, JOB, WORKER, administer, day, training_frame
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from plantao import promotion
 from plantao.errors import GateClosed, UsageError
 from plantao.score import registry
+from plantao.versions import promotion
 from world import JOB, classifier, day, training_frame
 
 

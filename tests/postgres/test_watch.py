@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import pytest
 
 from plantao import ledger
-from plantao.alert import signs
-from plantao.alert.slack import plain
-from plantao.alert.watchdog import Look, Watchdog
+from plantao.alert.send.slack import plain
+from plantao.alert.watch import signs
+from plantao.alert.watch.watchdog import Look, Watchdog
 from plantao.errors import AlertUnavailable
 from plantao.place import Place
 from world import JOB, day

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, wasserstein_distance
 
-from plantao.measure import distance
-from plantao.measure.distance import Atoms
+from plantao.measure.lanes import distance
+from plantao.measure.lanes.distance import Atoms
 
 # Days of three rows, years of millions, and many empty cells.
 COUNTS = st.one_of(st.just(0), st.integers(0, 5), st.integers(0, 2_000_000))

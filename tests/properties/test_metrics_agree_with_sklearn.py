@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from plantao.measure.quality import measure_tally
-from plantao.measure.tally import merged, tally_of
+from plantao.measure.metrics.quality import measure_tally
+from plantao.measure.outcome.tally import merged, tally_of
 
 EXACT = {"rel": 1e-9, "abs": 1e-9}
 SEEDS = st.integers(0, 2**32 - 1)

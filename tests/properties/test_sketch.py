@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plantao.measure.bins import _Search, number_cells, score_bin
+from plantao.measure.count.bins import _Search, number_cells, score_bin
+from plantao.measure.count.sketch import MISSING, OTHER, Sketch, added
 from plantao.measure.reference import reference_profile
-from plantao.measure.sketch import MISSING, OTHER, Sketch, added
 from plantao.score.batch import BatchResult, ScoredBatch
 from plantao.score.manifest import Output
 from plantao.score.predict import Answers

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from plantao.job import CHECKS
-from plantao.measure.breaks import COLUMN_CHECKS, findings, row_count
-from plantao.measure.finding import Break, NotJudged
+from plantao.measure.count.sketch import Sketch
+from plantao.measure.lanes.breaks import COLUMN_CHECKS, findings, row_count
+from plantao.measure.lanes.finding import Break, NotJudged
 from plantao.measure.reference import Days, as_arrow, reference_profile
-from plantao.measure.sketch import Sketch
 from plantao.score.batch import BatchResult, ScoredBatch
 from plantao.score.manifest import Output
 from plantao.score.predict import Answers

@@ -10,11 +10,11 @@ from datetime import date, timedelta
 import pytest
 
 import story
-from plantao.measure.chart import heat_map, over_time, scores, segments, style, volume
-from plantao.measure.chart.words import METRICS, TEXTS, day, number, percent, say
-from plantao.measure.pictures import PICTURES, WIDE
-from plantao.measure.point import Mean, Point, mean_of, week_means
-from plantao.measure.report_data import ReportData
+from plantao.measure.report.chart import heat_map, over_time, scores, segments, style, volume
+from plantao.measure.report.chart.words import METRICS, TEXTS, day, number, percent, say
+from plantao.measure.report.data import ReportData
+from plantao.measure.report.pictures import PICTURES, WIDE
+from plantao.measure.report.point import Mean, Point, mean_of, week_means
 
 DAYS = [date(2026, 1, 1) + timedelta(days=i) for i in range(400)]
 
@@ -142,7 +142,7 @@ def test_numbers_are_written_as_each_language_writes_them():
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_places():
-    from plantao.measure.page_words import TEXTS as OF_PAGE
+    from plantao.measure.report.page_words import TEXTS as OF_PAGE
 
     for one, other in [*TEXTS.values(), *OF_PAGE.values(), *METRICS.values()]:
         assert one

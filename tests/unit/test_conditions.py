@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from plantao.measure.conditions import (
+from plantao.measure.lanes.conditions import (
     Close,
     Condition,
     Incident,
@@ -19,8 +19,8 @@ from plantao.measure.conditions import (
     of_episode,
     unjudged,
 )
-from plantao.measure.episode import Episode
-from plantao.measure.finding import Break, NotJudged
+from plantao.measure.lanes.episode import Episode
+from plantao.measure.lanes.finding import Break, NotJudged
 
 DAY = date(2013, 7, 1)
 

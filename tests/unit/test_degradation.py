@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from plantao.job import Degraded
-from plantao.measure.degradation import (
+from plantao.measure.lanes.degradation import (
     DIRECTIONS,
     LABELS,
     Baseline,
@@ -23,7 +23,7 @@ from plantao.measure.degradation import (
     reference_days,
     word,
 )
-from plantao.measure.episode import Episode
+from plantao.measure.lanes.episode import Episode
 
 START = date(2013, 4, 1)
 BASE = Baseline(mean=0.4, sd=0.1, days=90, autocorrelation=0.0)

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from plantao import job_file
-from plantao.alert.composing import run_url
-from plantao.alert.digest import (
+from plantao.alert.send.composing import run_url
+from plantao.alert.send.digest import (
     Addressee,
     Day,
     Frame,
@@ -22,9 +22,9 @@ from plantao.alert.digest import (
     mention,
     page,
 )
-from plantao.alert.redact import masked, redacted
-from plantao.alert.routing import Raised, routes
-from plantao.alert.slack import plain
+from plantao.alert.send.redact import masked, redacted
+from plantao.alert.send.routing import Raised, routes
+from plantao.alert.send.slack import plain
 from slack_stand_in import _problem
 from world import JOB
 

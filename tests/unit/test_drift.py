@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plantao.measure import distance, drift
-from plantao.measure.cells import (
+from plantao.measure.count.cells import (
     ABOVE,
     BELOW,
     MISSING,
@@ -23,7 +22,8 @@ from plantao.measure.cells import (
     score_cells,
     shares,
 )
-from plantao.measure.drift import ColumnDrift, column_drift, day_limits, episodes, ranked, weekly_distances
+from plantao.measure.lanes import distance, drift
+from plantao.measure.lanes.drift import ColumnDrift, column_drift, day_limits, episodes, ranked, weekly_distances
 
 FIRST = date(2013, 4, 1)
 LIMITS = {"count": 90, "drift_max": 1.0, "week_mean": 0.5, "week_sd": 0.2}
@@ -145,7 +145,7 @@ def test_shares_are_of_all_rows_and_the_fullest_cell_of_those_with_a_value():
 
 
 def drift_shares(**values: float) -> Any:
-    from plantao.measure.cells import Shares
+    from plantao.measure.count.cells import Shares
 
     return Shares(**values)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from plantao.measure.effect import weighted
-from plantao.measure.interval import Z
-from plantao.measure.quality import measure_tally
-from plantao.measure.strata import is_withheld, sample_of, strata_of
-from plantao.measure.tally import Tally, merged, tally_of
+from plantao.measure.metrics.effect import weighted
+from plantao.measure.metrics.interval import Z
+from plantao.measure.metrics.quality import measure_tally
+from plantao.measure.metrics.strata import is_withheld, sample_of, strata_of
+from plantao.measure.outcome.tally import Tally, merged, tally_of
 
 DECISIONS = 25_000
 SHARE = 0.05

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from plantao.measure.estimate import BINARY, MULTICLASS, Calibration, Estimate, estimate_binary, estimate_multiclass
+from plantao.measure.metrics.estimate import (
+    BINARY,
+    MULTICLASS,
+    Calibration,
+    Estimate,
+    estimate_binary,
+    estimate_multiclass,
+)
 
 NAN = float("nan")
 EMPTY = [0] * 200

@@ -9,7 +9,8 @@ import pytest
 
 from plantao.extract.window import of_days
 from plantao.job import Outcome
-from plantao.measure.maturity import (
+from plantao.measure.count.sketch import added
+from plantao.measure.outcome.maturity import (
     Check,
     Cohort,
     Predicted,
@@ -22,7 +23,6 @@ from plantao.measure.maturity import (
     is_mature,
     windows_of,
 )
-from plantao.measure.sketch import added
 
 OUTCOME = Outcome(table="t", column="c", known_after=timedelta(days=2), mature_at=0.8)
 END = datetime(2013, 4, 2, tzinfo=UTC)

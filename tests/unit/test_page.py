@@ -11,11 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 import story
-from plantao.measure.headline import headline
-from plantao.measure.page import page
-from plantao.measure.page_style import DARK
-from plantao.measure.point import Point
-from plantao.measure.report_data import (
+from plantao.measure.report.data import (
     Figure,
     Incident,
     Version,
@@ -24,6 +20,10 @@ from plantao.measure.report_data import (
     segment_means,
     worst_first,
 )
+from plantao.measure.report.headline import headline
+from plantao.measure.report.page import page
+from plantao.measure.report.page_style import DARK
+from plantao.measure.report.point import Point
 
 EVIL = '"><script>alert(1)</script><img src=https://evil.example/x>&'
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plantao.measure import binary, interval
-from plantao.measure.objective import from_blocks, measure_aggregate, measure_values
-from plantao.measure.quality import METRICS_OF, measure_tally, worst_segments
-from plantao.measure.tally import Tally, merged, tally_of
+from plantao.measure.metrics import binary, interval
+from plantao.measure.metrics.objective import from_blocks, measure_aggregate, measure_values
+from plantao.measure.metrics.quality import METRICS_OF, measure_tally, worst_segments
+from plantao.measure.outcome.tally import Tally, merged, tally_of
 
 KINDS = {"binary": (0, 1), "multiclass": (0, 1, 2), "regression": ()}
 

@@ -9,8 +9,8 @@ from urllib.request import urlopen
 import pytest
 
 import slack_stand_in as faults
-from plantao.alert import slack
-from plantao.alert.slack import messenger, plain
+from plantao.alert.send import slack
+from plantao.alert.send.slack import messenger, plain
 from plantao.errors import AlertRefused, AlertUnavailable, UsageError
 from slack_stand_in import SlackStandIn
 

@@ -19,7 +19,7 @@ from plantao.extract.window import Window
 from plantao.load import copy_format
 from plantao.load.copy_format import Fixed
 from plantao.measure.control import control_group
-from plantao.measure.summary import Scored, summarise
+from plantao.measure.count.summary import Scored, summarise
 from plantao.schema.grants import grants
 from world import JOB
 

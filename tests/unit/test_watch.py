@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from plantao import job_file
-from plantao.alert import failure, heartbeat, overdue
-from plantao.alert.overdue import Declared, JobFacts, Running
+from plantao.alert import failure
+from plantao.alert.watch import heartbeat, overdue
+from plantao.alert.watch.overdue import Declared, JobFacts, Running
 from plantao.errors import DatabaseUnavailable, ModelTampered, SourceChanged, TooManyRejected
 from plantao.extract.window import Schedule, Window, merged, owed
-from plantao.measure.conditions import Incident
+from plantao.measure.lanes.conditions import Incident
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

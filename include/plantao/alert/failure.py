@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from plantao.alert.outbox import Alert, raise_alert
-from plantao.alert.overdue import span
+from plantao.alert.watch.overdue import span
 from plantao.errors import ChecksFailed, ModelRefused, PlantaoError, SourceChanged, TooManyRejected
 
 if TYPE_CHECKING:

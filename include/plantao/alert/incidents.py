@@ -11,7 +11,7 @@ from sqlalchemy import text
 from plantao import database
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.errors import UsageError
-from plantao.measure.conditions import Close, Incident, Open, Worsen, changes
+from plantao.measure.lanes.conditions import Close, Incident, Open, Worsen, changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from plantao.measure.conditions import Change, Condition, Lane
+    from plantao.measure.lanes.conditions import Change, Condition, Lane
 
 
 EVENTS = {Open: "opened", Worsen: "worsened", Close: "closed"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plantao.alert import slack
+from plantao.alert.send import slack
 from plantao.checks.answer import fail, ok, warn
 from plantao.score import model_store
 

@@ -57,7 +57,7 @@ def list_(
     json_: show.JsonOption = False,
 ) -> None:
     """List the open incidents, and the alerts that wait to be sent."""
-    from plantao.alert.everywhere import ledgers
+    from plantao.alert.send.everywhere import ledgers
 
     here = place.from_environment()
     incidents: list[dict[str, Any]] = []
@@ -86,9 +86,9 @@ def digest(
     send: Annotated[bool, typer.Option("--send", help="Send what is due now, of all jobs.")] = False,
 ) -> None:
     """Print the digest of the interval that is running; or send what is due."""
-    from plantao.alert.composing import preview
-    from plantao.alert.digest import addressee, interval
-    from plantao.alert.slack import plain
+    from plantao.alert.send.composing import preview
+    from plantao.alert.send.digest import addressee, interval
+    from plantao.alert.send.slack import plain
 
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
@@ -104,8 +104,8 @@ def digest(
 
 
 def _send(here: Place) -> None:
-    from plantao.alert.everywhere import deliver_everywhere
-    from plantao.alert.slack import messenger
+    from plantao.alert.send.everywhere import deliver_everywhere
+    from plantao.alert.send.slack import messenger
 
     failed = False
     for connection, outcome in deliver_everywhere(here, messenger()).items():
@@ -126,9 +126,9 @@ def rehearse(
     ] = False,
 ) -> None:
     """Send a test through the whole path, outbox and all, and wait until it was acknowledged."""
-    from plantao.alert.everywhere import deliver_everywhere
     from plantao.alert.outbox import Alert, raise_alert
-    from plantao.alert.slack import messenger
+    from plantao.alert.send.everywhere import deliver_everywhere
+    from plantao.alert.send.slack import messenger
 
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
@@ -210,7 +210,7 @@ def _who(given: str | None) -> str:
 
 @contextmanager
 def _session(here: Place, connection: str | None) -> Iterator[Connection]:
-    from plantao.alert.everywhere import ledgers
+    from plantao.alert.send.everywhere import ledgers
 
     names = [name for name, _ in ledgers(here)] if connection is None else [connection]
     if len(names) > 1:

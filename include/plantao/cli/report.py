@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plantao import ledger, place
-from plantao.alert.picture import SCALE, WIDTH
+from plantao.alert.send.picture import SCALE, WIDTH
 from plantao.cli.scoring import JobArgument  # noqa: TC001 - Typer reads it
 from plantao.errors import UsageError
 from plantao.job_file import read_job
@@ -28,10 +28,10 @@ def report(
 ) -> None:
     """Write how the model is doing to one page that opens anywhere, without a network."""
     # These draw and measure; no other command should wait for them.
-    from plantao.measure.chart import style
-    from plantao.measure.page import page
-    from plantao.measure.pictures import PICTURES
-    from plantao.measure.report import read_report
+    from plantao.measure.report.chart import style
+    from plantao.measure.report.page import page
+    from plantao.measure.report.pictures import PICTURES
+    from plantao.measure.report.read import read_report
 
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plantao import ledger, place, standing
+from plantao import ledger, place
 from plantao import run as runs
 from plantao.alert.incidents import open_incidents
 from plantao.cli import show
@@ -18,6 +18,7 @@ from plantao.extract.window import Schedule, Window, is_covered
 from plantao.job_file import read_folder, read_job
 from plantao.job_types import localise
 from plantao.request import Request
+from plantao.versions import standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from plantao.cli import show
 from plantao.cli.scoring import watched
 
 if TYPE_CHECKING:
-    from plantao.promotion import Answer
+    from plantao.versions.promotion import Answer
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name, as in [score] of a job file.")]
 VersionArgument = Annotated[int, typer.Argument(metavar="VERSION", help="The version's number.")]
@@ -30,7 +30,7 @@ def promote(
     json_: show.JsonOption = False,
 ) -> None:
     """Let a version be the champion from now on, once it has passed the gate and a trial on the last window."""
-    from plantao import promotion
+    from plantao.versions import promotion
 
     here = place.from_environment()
     most = promotion.MOST_CHANGED if at_most_changed is None else at_most_changed
@@ -49,7 +49,7 @@ def rollback(
     json_: show.JsonOption = False,
 ) -> None:
     """Let the version that was champion before be the champion again."""
-    from plantao import promotion
+    from plantao.versions import promotion
 
     version, answer = promotion.rollback(model, why, place.from_environment(), to=to, force=force)
     _say(f"{model}/{version} is the champion again", answer, json_=json_)
@@ -57,7 +57,7 @@ def rollback(
 
 def challenge(model: ModelArgument, version: VersionArgument, why: WhyOption) -> None:
     """Let a version be a challenger: it scores the same rows as the champion, into <table>_shadow."""
-    from plantao import promotion
+    from plantao.versions import promotion
 
     promotion.mark(model, version, why, place.from_environment(), "challenger")
     typer.echo(f"{model}/{version} is a challenger from the next run on")
@@ -65,7 +65,7 @@ def challenge(model: ModelArgument, version: VersionArgument, why: WhyOption) ->
 
 def retire(model: ModelArgument, version: VersionArgument, why: WhyOption) -> None:
     """Retire a version: it challenges nobody any more, and cannot become champion."""
-    from plantao import promotion
+    from plantao.versions import promotion
 
     promotion.mark(model, version, why, place.from_environment(), "retired")
     typer.echo(f"{model}/{version} is retired")
@@ -94,7 +94,7 @@ def diff(
     json_: show.JsonOption = False,
 ) -> None:
     """Show in what two versions differ: contract, environment, metrics, reference, golden rows, last window."""
-    from plantao.difference import differences
+    from plantao.versions.difference import differences
 
     here = place.from_environment()
     lines = watched(f"comparing {model}/{old} with {model}/{new}", lambda: differences(model, old, new, here))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plantao import database, place
-from plantao.alert import signs, slack
-from plantao.alert.everywhere import ledgers
-from plantao.alert.overdue import span
-from plantao.alert.watchdog import Watchdog
+from plantao.alert.send import slack
+from plantao.alert.send.everywhere import ledgers
+from plantao.alert.watch import signs
+from plantao.alert.watch.overdue import span
+from plantao.alert.watch.watchdog import Watchdog
 from plantao.cli import show
 
 if TYPE_CHECKING:

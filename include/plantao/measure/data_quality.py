@@ -12,9 +12,11 @@ from plantao.errors import TargetRefused
 from plantao.extract.window import listed_days, of_days
 from plantao.job_types import parse_table_name
 from plantao.load.table import shadow_job
-from plantao.measure import cells, history, records
-from plantao.measure.metric import Metric
-from plantao.measure.summary import Scored, summarise
+from plantao.measure import records
+from plantao.measure.count import cells
+from plantao.measure.count.summary import Scored, summarise
+from plantao.measure.metrics import history
+from plantao.measure.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

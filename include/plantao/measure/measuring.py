@@ -14,11 +14,11 @@ from sqlalchemy import text
 from plantao import ledger, log
 from plantao.errors import PlantaoError
 from plantao.extract.window import listed_days
-from plantao.measure import state
+from plantao.measure.count import state
+from plantao.measure.count.recount import differing, recount
 from plantao.measure.data_quality import data_quality
-from plantao.measure.drifting import measure_drift
-from plantao.measure.performance import measure_objective, measure_performance, tally
-from plantao.measure.recount import differing, recount
+from plantao.measure.lanes.drifting import measure_drift
+from plantao.measure.lanes.performance import measure_objective, measure_performance, tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from plantao.extract.window import Window
     from plantao.job import Job
-    from plantao.measure.metric import Metric
+    from plantao.measure.metrics.metric import Metric
     from plantao.place import Place
 
 

@@ -20,12 +20,13 @@ from plantao import database, ledger, log
 from plantao.errors import SourceRefused, TargetRefused, UsageError
 from plantao.extract import query, read
 from plantao.extract.window import of_days
-from plantao.measure import answered, records
-from plantao.measure.bins import SCORE_BINS, labels
-from plantao.measure.episode import REFERENCE_DAYS
-from plantao.measure.maturity import day_is_mature
+from plantao.measure import records
+from plantao.measure.count import answered
+from plantao.measure.count.bins import SCORE_BINS, labels
+from plantao.measure.lanes.episode import REFERENCE_DAYS
+from plantao.measure.outcome.maturity import day_is_mature
+from plantao.measure.outcome.tally import Tally, merged
 from plantao.measure.reference import Days, performance_of, reference_profile
-from plantao.measure.tally import Tally, merged
 from plantao.score import registry
 from plantao.score.predict import raw_of, to_frame
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from plantao import database, log
 from plantao.errors import PlantaoError
-from plantao.measure.tally import Tally
+from plantao.measure.outcome.tally import Tally
 from plantao.score import model_store
 
 if TYPE_CHECKING:

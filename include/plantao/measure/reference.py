@@ -16,18 +16,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from plantao.measure import cells, drift, quality
-from plantao.measure.bins import SCORE_BINS, labels, number_cells, score_bin
-from plantao.measure.sketch import Sketch
-from plantao.measure.tally import tally_of
+from plantao.measure.count import cells
+from plantao.measure.count.bins import SCORE_BINS, labels, number_cells, score_bin
+from plantao.measure.count.sketch import Sketch
+from plantao.measure.lanes import drift
+from plantao.measure.metrics import quality
+from plantao.measure.outcome.tally import tally_of
 from plantao.score.predict import answers, arrow_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, tzinfo
 
-    from plantao.measure.sketch import State
-    from plantao.measure.tally import Tally
+    from plantao.measure.count.sketch import State
+    from plantao.measure.outcome.tally import Tally
     from plantao.score.manifest import Output
     from plantao.score.predict import Answers
     from plantao.validate.contract import Column, Contract

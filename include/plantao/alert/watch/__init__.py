@@ -1,0 +1,1 @@
+"""Speaks, from outside Airflow, for what is late, gone, stuck or silent."""

@@ -1,0 +1,1 @@
+"""Judges figures: BREAK and DEGRADED page, DRIFT is for the digest."""

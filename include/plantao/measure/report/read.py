@@ -1,0 +1,196 @@
+"""Read what a report is made from.
+
+Every figure comes from a table that the client can read, too; nothing is computed anew from predictions.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from plantao import ledger
+from plantao.measure.count.sketch import added
+from plantao.measure.report.data import (
+    GRAVITY,
+    RECENT,
+    Figure,
+    Incident,
+    ReportData,
+    Run,
+    Version,
+)
+from plantao.measure.report.point import Point
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy import Connection, RowMapping
+
+    from plantao.job import Job
+
+PERIOD = timedelta(days=120)
+
+
+def read_report(connection: Connection, job: Job, first: date | None = None, last: date | None = None) -> ReportData:
+    """Read the report of a job for a period of local days, both included.
+
+    By default the 120 days up to the newest one that was measured or scored: a job that has ended, or a demo about
+    an earlier year, still has a report.
+    """
+    now = ledger.now(connection)
+    with connection.begin():
+        last = last or _newest_day(connection, job) or now.astimezone(job.zone).date()
+        first = first or last - PERIOD + timedelta(days=1)
+        bounds = {"job": job.name, "first": first, "last": last, "zone": job.timezone}
+        bounds |= {"start": midnight(first, job.zone), "end": midnight(last + timedelta(days=1), job.zone)}
+        versions = _versions(connection, job)
+        version, reference_version, reference = _reference(connection, job, bounds)
+        objective = job.measure.objective
+        return ReportData(
+            job=job.name,
+            description=job.description,
+            first=first,
+            last=last,
+            now=now.astimezone(job.zone),
+            figures=_figures(connection, job, bounds),
+            incidents=_incidents(connection, bounds),
+            versions=versions,
+            runs=_runs(connection, job, bounds),
+            score_state=_recent(connection, SCORE_STATES, bounds, {"version": version, "reference": reference_version}),
+            outcome_state=_recent(connection, OUTCOME_STATES, bounds, {"version": version, "reference": None}),
+            reference=reference,
+            model=job.score.model,
+            version=version,
+            reference_version=reference_version,
+            objective=objective.name if objective else "",
+            metrics=job.measure.metrics,
+            segments=job.measure.segments,
+            control_share=job.measure.control_group,
+            language=job.alert.language,
+        )
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Return the instant at which a local day begins."""
+    return datetime.combine(day, time(), zone)
+
+
+def _all(connection: Connection, query: str, values: Mapping[str, Any]) -> list[RowMapping]:
+    return list(connection.execute(text(query), values).mappings())
+
+
+def _newest_day(connection: Connection, job: Job) -> date | None:
+    query = (
+        "select max(window_end) as ended from (select window_end from metrics where job = :job"
+        " union all select window_end from runs where job = :job and status in ('succeeded', 'empty')) as known"
+    )
+    ended = _all(connection, query, {"job": job.name})[0]["ended"]
+    return None if ended is None else (ended - timedelta(microseconds=1)).astimezone(job.zone).date()
+
+
+def _figures(connection: Connection, job: Job, bounds: Mapping[str, Any]) -> list[Figure]:
+    """Read the figures of whole local days; where two versions measured a day, the one with more rows speaks."""
+    query = (
+        "select name, column_name, segment, window_start, window_end, value, lower, upper, n, maturity, status,"
+        " detectable, model_version from metrics_latest where job = :job and role = 'champion'"
+        " and window_start >= :start and window_end <= :end order by n, model_version"
+    )
+    found: dict[tuple[str, str, str, date], Figure] = {}
+    for row in _all(connection, query, bounds):
+        start, end = row["window_start"].astimezone(job.zone), row["window_end"].astimezone(job.zone)
+        day = start.date()
+        if start.time() != time() or end != midnight(day + timedelta(days=1), job.zone):
+            continue
+        point = Point(day, row["value"], row["lower"], row["upper"], row["n"], row["status"], row["maturity"])
+        key = (row["name"], row["column_name"], row["segment"], day)
+        found[key] = Figure(key[0], point, key[1], key[2], row["detectable"], row["model_version"])
+    return list(found.values())
+
+
+def _incidents(connection: Connection, bounds: Mapping[str, Any]) -> list[Incident]:
+    query = (
+        "select lane, word, message, since, opened_at, closed_at, model_version, details from incidents"
+        " where job = :job and since <= :last and (closed_at is null or closed_at >= :start)"
+        " order by state = 'closed', since desc, incident_id desc"
+    )
+    found = [
+        Incident(
+            row["lane"],
+            row["word"],
+            row["message"],
+            row["since"],
+            row["opened_at"],
+            row["closed_at"],
+            row["model_version"],
+            row["details"],
+        )
+        for row in _all(connection, query, bounds)
+    ]
+    return sorted(found, key=lambda one: (not one.is_open, GRAVITY.get(one.word, len(GRAVITY))))
+
+
+def _versions(connection: Connection, job: Job) -> list[Version]:
+    query = "select version, live_from, who, why from model_timeline where model = :model order by live_from"
+    return [
+        Version(row["live_from"].astimezone(job.zone).date(), row["version"], row["who"], row["why"])
+        for row in _all(connection, query, {"model": job.score.model})
+    ]
+
+
+def _runs(connection: Connection, job: Job, bounds: Mapping[str, Any]) -> list[Run]:
+    """Read what became of each window; a window whose every attempt failed has failed."""
+    query = (
+        "select window_start, sum(rows_scored) filter (where status = 'succeeded') as scored,"
+        " sum(rows_rejected) filter (where status = 'succeeded') as rejected,"
+        " bool_and(status = 'failed') as failed from runs where job = :job and role = 'champion'"
+        " and window_start >= :start and window_start < :end and status <> 'running' group by 1 order by 1"
+    )
+    return [
+        Run(row["window_start"].astimezone(job.zone).date(), int(row["scored"] or 0), int(row["rejected"] or 0),
+            row["failed"])
+        for row in _all(connection, query, bounds)
+    ]  # fmt: skip
+
+
+# The version that scored the newest day, with the baseline that is in force.
+REFERENCE = """
+select m.version, coalesce(r.reference_version, 1) as reference_version, coalesce(r.reference, m.reference) as reference
+from models as m
+left join lateral (
+  select reference_version, reference from reference_versions
+  where job = :job and model_version = m.version order by reference_version desc limit 1
+) as r on true
+where m.model = :model and m.version = (
+  select model_version from runs where job = :job and role = 'champion' and status = 'succeeded'
+    and window_start < :end order by window_start desc, run_id desc limit 1)
+"""
+SCORE_STATES = """
+select day, state from daily_state where job = :job and role = 'champion' and segment = '' and column_name = ''
+  and day between :first and :last and model_version = :version and reference_version = :reference
+order by day desc limit :days
+"""
+OUTCOME_STATES = """
+select day, state from daily_outcomes where job = :job and role = 'champion' and segment = ''
+  and day between :first and :last and model_version = :version and labelled > 0
+order by day desc limit :days
+"""
+
+
+def _reference(
+    connection: Connection, job: Job, bounds: Mapping[str, Any]
+) -> tuple[int | None, int | None, dict[str, Any]]:
+    rows = _all(connection, REFERENCE, {**bounds, "model": job.score.model})
+    return (rows[0]["version"], rows[0]["reference_version"], rows[0]["reference"] or {}) if rows else (None, None, {})
+
+
+def _recent(
+    connection: Connection, query: str, bounds: Mapping[str, Any], of: Mapping[str, int | None]
+) -> dict[str, Any]:
+    rows = _all(connection, query, {**bounds, **of, "days": RECENT})
+    states = [dict(row["state"]) for row in rows]
+    # A name is no number: it does not add up.
+    kinds = {state.pop("kind") for state in states if "kind" in state}
+    return {**added(states), **({"kind": kinds.pop()} if kinds else {})}
