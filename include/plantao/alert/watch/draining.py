@@ -1,4 +1,4 @@
-"""What the watchdog does when nobody empties the outbox: it sends what waits itself."""
+"""What the watchdog does with its own news, and with all that waits when nobody empties the outbox: it sends them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from plantao.alert.send.delivery import Outcome
     from plantao.alert.send.slack import Messenger
 
 
 def drain(
     connection: Connection, files: Mapping[str, object], voice: Messenger, airflow_url: str | None, now: datetime
-) -> bool:
-    """Send what waits in a ledger, as the DAG plantao-alerts does; tell whether everything that is due went out."""
+) -> Outcome:
+    """Send what waits in a ledger, as the DAG plantao-alerts does, and return what became of it."""
     jobs = {name: job for name, job in files.items() if isinstance(job, Job)}
     outcome = deliver(connection, addressees(jobs), voice, now, airflow_url=airflow_url)
     fields = {"sent": len(outcome.sent), "waiting": outcome.waiting, "reasons": sorted(set(outcome.failed.values()))}
-    log.event("the watchdog empties the outbox", fields, log.WARNING)
-    return not outcome.failed and not outcome.waiting
+    log.event("the watchdog empties the outbox", fields)
+    return outcome

@@ -22,6 +22,8 @@ OLDEST_HEARTBEAT = timedelta(seconds=90)
 MOST_SKEW = timedelta(seconds=60)
 OUTBOX_PATIENCE = timedelta(minutes=5)
 """How long an alert or a message may wait: Airflow sends what waits every minute."""
+SENDER_PAUSE = timedelta(seconds=90)
+"""Without a sign of life for so long, whoever sends alerts is not waited for."""
 SENDER_PATIENCE = timedelta(minutes=10)
 """How long whoever sends alerts may give no sign of life."""
 REMIND_FIRST, REMIND_LAST = timedelta(hours=1), timedelta(hours=24)
@@ -97,6 +99,11 @@ def outbox_stuck(waiting: int, oldest: datetime | None, sender_at: datetime | No
         message = f"whoever sends alerts was last alive {span(now - sender_at)} ago; the watchdog sends them itself"
         return _condition("outbox", "stuck", message, next_step, now)
     return None
+
+
+def is_silent(sender_at: datetime | None, now: datetime) -> bool:
+    """Tell whether nobody seems to send alerts: it should have happened a minute ago, and half a minute is given."""
+    return sender_at is None or now - sender_at > SENDER_PAUSE
 
 
 def skewed(own: datetime, ledger: datetime) -> Condition | None:

@@ -165,6 +165,7 @@ class _Round:
             self._guarded(job.name, partial(self._judge, job))
         self._guarded("job files", lambda: self._judge_files(is_home=is_home))
         self._guarded(heartbeat.SYSTEM, lambda: self._judge_system(is_home=is_home))
+        self._guarded("the outbox", self._tell)
         with self.connection.begin():
             details = {"every": self.dog.every, "jobs": len(jobs), "changes": len(self.look.changes)}
             signs.beat(self.connection, "watchdog", details)
@@ -228,10 +229,15 @@ class _Round:
         skew = heartbeat.skewed(self.dog.clock(), self.dog.ledger_clock(self.connection))
         found += [condition for condition in (stuck, skew) if condition is not None]
         self._settle(heartbeat.SYSTEM, "watch", found)
-        if stuck is not None:
-            self.look.told &= drain(
-                self.connection, self.files, self.dog.voice, self.dog.place.settings.airflow_url, self.now
-            )
+
+    def _tell(self) -> None:
+        """Send what was found just now, and all that waits while nobody else sends: the sender may be what has died."""
+        box = facts.outbox(self.connection)
+        alone = heartbeat.is_silent(box.sender_at, self.now)
+        if box.waiting and (alone or self.look.changes):
+            url = self.dog.place.settings.airflow_url
+            outcome = drain(self.connection, self.files, self.dog.voice, url, self.now)
+            self.look.told &= not outcome.failed and not (alone and outcome.waiting)
 
     def _airflow(self) -> list[Condition]:
         url = self.dog.airflow_url or ""
