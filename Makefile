@@ -4,13 +4,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test crash-test celery-test containers check fix bench bench-parts bench-scale lock clean
+.PHONY: help demo day0 day1 day2 day60 up down test crash-test celery-test containers check fix bench bench-parts bench-scale lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo ## From a fresh clone to predictions in a table, through real Airflow runs
 	@$(BIN)/python -m demo run
+
+day0 day1 day2 day60: .venv/demo ## A bad day acted out, and its recovery: what on-call reads
+	@$(BIN)/plantao demo $@
 
 up: .venv/demo ## Airflow's UI on localhost, with the demo in it
 	@$(BIN)/python -m demo up

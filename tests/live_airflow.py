@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 METADATA = "live_airflow"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiveAirflow(Stack):
     """The demo's Airflow with a world's job files and connections; its metadata lie on the world's server."""
 
     world: World
-    more: dict[str, str]
 
     @property
     def metadata(self) -> str:
@@ -45,7 +44,7 @@ class LiveAirflow(Stack):
         (folder / "world").mkdir()
         try:
             with World.create(server, folder / "world") as world:
-                found = cls(settings.read({**world.environment, "PLANTAO_HOME": str(folder)}), world, more)
+                found = cls(settings.read({**world.environment, "PLANTAO_HOME": str(folder)}), world=world, more=more)
                 try:
                     yield found
                 finally:

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
@@ -27,6 +27,8 @@ from plantao import embedded
 from plantao.errors import DatabaseUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from plantao.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
@@ -39,6 +41,8 @@ class Stack:
     """The Airflow of one state folder."""
 
     settings: Settings
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Variables of this set-up alone; they come before all others."""
 
     @property
     def commands(self) -> dict[str, list[str]]:
@@ -57,13 +61,17 @@ class Stack:
         if path.exists():
             return json.loads(path.read_text())
         self.home.mkdir(parents=True, exist_ok=True)
-        found = {
-            "port": free_port(wanted_port()),
-            "password": secrets.token_urlsafe(9),
-            "jwt": secrets.token_hex(48),
-            "secret": secrets.token_hex(24),
-        }
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        return self._write_facts(
+            {
+                "port": free_port(wanted_port()),
+                "password": secrets.token_urlsafe(9),
+                "jwt": secrets.token_hex(48),
+                "secret": secrets.token_hex(24),
+            }
+        )
+
+    def _write_facts(self, found: dict[str, Any]) -> dict[str, Any]:
+        with os.fdopen(os.open(self.home / "stack.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(found, file)
         return found
 
@@ -108,6 +116,7 @@ class Stack:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            **self.more,
         }
 
     @property
@@ -129,10 +138,17 @@ class Stack:
         if missing:
             if not running:
                 self._airflow("db", "migrate")
+                self._leave_a_taken_port()
             running |= {name: self._spawn(name, command) for name, command in missing.items()}
             self._pid_file.write_text(json.dumps({name: (pid, process_start(pid)) for name, pid in running.items()}))
         self._wait_until_healthy()
         return bool(missing)
+
+    def _leave_a_taken_port(self) -> None:
+        """Take another port when somebody has taken ours since it was chosen."""
+        port = self.facts["port"]
+        if (free := free_port(port)) != port:
+            self._write_facts({**self.facts, "port": free})
 
     def _spawn(self, name: str, command: list[str]) -> int:
         environment = self.environment
@@ -146,6 +162,10 @@ class Stack:
                 cwd=self.home,
                 start_new_session=True,
             ).pid
+
+    def kill(self, name: str) -> None:
+        """Kill a part and all its processes with a signal that they cannot hear coming; `start` brings it back."""
+        os.killpg(self.parts[name], signal.SIGKILL)
 
     def log(self, name: str) -> Path:
         """Return the file with what a part says."""
@@ -169,6 +189,7 @@ class Stack:
                 found = self._call("/api/v2/monitor/health", None, "GET", {})
                 health = {name: part.get("status") for name, part in found.items()}
                 if all(health.get(name) == "healthy" for name in HEALTHY_PARTS):
+                    self.ask("version")  # only ours knows the password: another Airflow may have been faster
                     return
             time.sleep(0.3)
         gone = ", ".join(name for name in self.commands if name not in self.parts)

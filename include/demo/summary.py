@@ -12,6 +12,7 @@ import typer
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from plantao import database, place
+from plantao.alert.send.everywhere import digest_of_now
 from plantao.cli import show as cli
 from plantao.errors import PlantaoError
 from plantao.extract.window import Schedule, Window
@@ -68,6 +69,9 @@ def show(here: Place, jobs: Sequence[Job]) -> None:
         lines = [_balance(job, ask) for job in jobs]
         columns = ("job", "windows", "source rows", "predictions", "distinct keys")
         _table("Every row once", columns, lines)
+    for job in jobs:
+        typer.echo(f"\nThe {job.alert.digest} digest of {job.name}, as on-call will read it\n")
+        typer.echo(digest_of_now(job, here))
     typer.echo(
         "\nWhere to look next:\n"
         '  psql "$(.venv/bin/plantao db url)"     the client\'s database; the ledger is in schema plantao\n'

@@ -12,7 +12,7 @@ from croniter import croniter
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 SCHEDULES = {"daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *"}
-UNITS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
+UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 
 
 def parse_duration(value: object) -> object:
@@ -97,7 +97,7 @@ def unique(values: tuple[str, ...]) -> tuple[str, ...]:
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+ (minute|hour|day|week)s?$", "examples": ["3 days"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+ (second|minute|hour|day|week)s?$", "examples": ["3 days"]}),
 ]
 Moment = Annotated[
     datetime | date, BeforeValidator(_moment), WithJsonSchema({"type": "string", "examples": ["2013-04-01"]})

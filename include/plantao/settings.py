@@ -15,7 +15,8 @@ and by nothing else:
     PLANTAO_WATCH_FILE   what the watchdog remembers       (default: HOME/.plantao/watch.json)
     PLANTAO_PING_URL     a page elsewhere that misses the watchdog when it is silent (see docs/watching.md)
     PLANTAO_LOG_…        where events go, from which level on (see `log`)
-    PLANTAO_AIRFLOW_URL  where Airflow answers, for `plantao check` and for links  (default: AIRFLOW__API__BASE_URL)
+    PLANTAO_AIRFLOW_URL  where Airflow answers, for `plantao check` and the watchdog  (default: AIRFLOW__API__BASE_URL)
+    AIRFLOW__API__BASE_URL  where people open Airflow: messages link there   (default: PLANTAO_AIRFLOW_URL)
     AIRFLOW_CONN_NAME    the connection `name`, as Airflow spells it: a URI or JSON
 """
 
@@ -60,6 +61,9 @@ class Settings:
     lock: Path
     """The lock file that this environment was installed from, if it is there."""
     airflow_url: str | None = None
+    """Where programs ask Airflow."""
+    airflow_page: str | None = None
+    """Where people open Airflow."""
     watch_file: Path | None = None
     """What the watchdog remembers of databases that do not answer; it is touched at every look."""
 
@@ -110,6 +114,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
         threads=_threads(env.get("PLANTAO_THREADS"), asleep=env.get("OMP_WAIT_POLICY", "").lower() == "passive"),
         lock=Path(env.get("PLANTAO_LOCK", home / "requirements.txt")).absolute(),
         airflow_url=env.get("PLANTAO_AIRFLOW_URL") or env.get("AIRFLOW__API__BASE_URL"),
+        airflow_page=env.get("AIRFLOW__API__BASE_URL") or env.get("PLANTAO_AIRFLOW_URL"),
         watch_file=Path(env.get("PLANTAO_WATCH_FILE", home / ".plantao" / "watch.json")).absolute(),
     )
 

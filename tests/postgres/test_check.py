@@ -381,7 +381,7 @@ def test_a_source_that_may_be_written_behind_a_query(here, source):
     ("change", "said"),
     [
         ("drop y", "column 'y' is missing"),
-        ("rename y to y_new", "column 'y' is missing .there is 'y_new': was it renamed"),
+        ("rename y to y_new", "column 'y' is missing .there is a column 'y_new': was it renamed"),
         ("alter x type text", "column 'x' is text, but the model was trained on float"),
         ("alter at type text", "timestamp column 'at' is text"),
     ],

@@ -176,7 +176,7 @@ def test_a_categorical_column_keeps_its_categories(world):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("alter table readings rename x to x_new", r"column 'x' is missing \(there is 'x_new': was it renamed\?\)"),
+        ("alter table readings rename x to x_new", r"'x' is missing \(there is a column 'x_new': was it renamed\?\)"),
         ("alter table readings drop y", "column 'y' is missing"),
         ("alter table readings alter x type text", "column 'x' is text, but the model was trained on float"),
         ("alter table readings rename id to number", "key column 'id' is missing"),

@@ -132,6 +132,19 @@ def test_a_frozen_column_is_a_break_unless_the_reference_had_days_like_it():
     assert judge(hour=number((0, 780, 20, 0, 0, 0))).breaks == []
 
 
+def test_without_reference_days_a_column_that_is_constant_in_a_run_may_be_so_every_day():
+    constant = number((0, 800, 0, 0, 0, 0)) | {"sums": [0, -1200, 0, 0, 0, 0], "squares": 800 * 1.5**2}
+    found = judge(None, hour=constant, carrier=name((0, 800), other=0))
+    assert found.breaks == []
+    assert {(n.check, n.column, n.status) for n in found.not_judged} == {
+        ("frozen_column", "hour", "not_enough"), ("frozen_column", "carrier", "not_enough")
+    }  # fmt: skip
+    assert "is so every day nobody knows" in found.not_judged[0].message
+    # What varies a little is no constant of a day: another unit.
+    little = constant | {"squares": 800 * (1.5**2 + 0.005**2)}
+    assert names(judge(None, hour=little)) == [("frozen_column", "hour")]
+
+
 def test_values_around_nothing_that_were_divided_by_a_thousand_are_frozen_on_both_sides_of_an_edge():
     halves = number((0, 0, 400, 400, 0, 0)) | {"sums": [0, 0, -0.3, 0.3, 0, 0], "squares": 800 * 0.001**2}
     known = reference()

@@ -109,6 +109,11 @@ def test_hostile_words_are_only_words():
     assert text.count("<http") == 1  # the link to Airflow
 
 
+def test_the_name_of_a_column_is_no_value():
+    said = "column 'seats' is missing (there is a column 'plane_seats': was it renamed?); columns 'a', 'b' hold '42'"
+    assert redacted(said, frozenset()) == said.replace("42", "…")
+
+
 def test_values_do_not_leave_but_names_do():
     names = frozenset({"dep_hour"})
     said = "'Maria Silva' in \"dep_hour\" of the model's 'dep_hour', the client's; mail maria@example.com"

@@ -170,7 +170,8 @@ def test_a_misspelt_job_is_answered_with_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90 minutes", 5400), ("1 hour", 3600), (" 3 days ", 259_200), ("2 weeks", 1_209_600)]
+    ("text", "seconds"),
+    [("90 minutes", 5400), ("45 seconds", 45), ("1 hour", 3600), (" 3 days ", 259_200), ("2 weeks", 1_209_600)],
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == timedelta(seconds=seconds)

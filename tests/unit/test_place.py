@@ -128,3 +128,17 @@ def test_a_connection_that_nobody_set_says_which_variable_it_wants(tmp_path):
     for name in ("client_db", "warehouse"):
         with pytest.raises(UsageError, match=f"set AIRFLOW_CONN_{name.upper()} to postgres://"):
             place.find_address(name, chosen)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "opened"),
+    [
+        ({}, None, None),
+        ({"PLANTAO_AIRFLOW_URL": "http://api:8080"}, "http://api:8080", "http://api:8080"),
+        ({"AIRFLOW__API__BASE_URL": "https://us"}, "https://us", "https://us"),
+        ({"PLANTAO_AIRFLOW_URL": "http://api", "AIRFLOW__API__BASE_URL": "https://us"}, "http://api", "https://us"),
+    ],
+)
+def test_programs_may_ask_airflow_elsewhere_than_where_people_open_it(given, asked, opened):
+    found = settings.read({"PLANTAO_HOME": "/", **given})
+    assert (found.airflow_url, found.airflow_page) == (asked, opened)

@@ -118,6 +118,6 @@ def test_only_types_that_keep_a_values_meaning_are_taken(column, source, fine):
 def test_every_difference_is_named_at_once_and_new_columns_do_not_matter():
     contract = Contract(columns=(X, COUNT, CITY))
     assert differences(contract, {"x_2": "float8", "n": "text", "city": "text", "new": "text"}) == [
-        "column 'x' is missing (there is 'x_2': was it renamed?)",
+        "column 'x' is missing (there is a column 'x_2': was it renamed?)",
         "column 'n' is text, but the model was trained on integer (int8, int2, int4)",
     ]

@@ -12,10 +12,11 @@ from plantao import database
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.errors import UsageError
 from plantao.measure.lanes.conditions import Close, Incident, Open, Worsen, changes
+from plantao.measure.lanes.conditions import over as when_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -155,10 +156,9 @@ def _values(condition: Condition) -> dict[str, Any]:
 
 def _alert(job: str, lane: Lane, change: Change, run_id: int | None, over: Callable[[Incident], str] | None) -> Alert:
     if isinstance(change, Close):
-        incident = change.incident
-        said = over(incident) if over else f"over, open since {_day(incident.since)}: {incident.message}"
+        said = (over or when_over)(change.incident)
         message = f"{job}: {said}"
-        return Alert(f"{lane}_recovered", f"{job} {incident.fingerprint}", message, "nothing", job, run_id)
+        return Alert(f"{lane}_recovered", f"{job} {change.incident.fingerprint}", message, "nothing", job, run_id)
     condition = change.condition
     again = "worse: " if isinstance(change, Worsen) else ""
     kind = KINDS.get(condition.word, lane) if lane == "degraded" else lane
@@ -166,7 +166,3 @@ def _alert(job: str, lane: Lane, change: Change, run_id: int | None, over: Calla
     return Alert(
         kind, about, f"{job}: {again}{condition.message} (since {condition.since})", condition.next_step, job, run_id
     )
-
-
-def _day(since: date | None) -> str:
-    return "an unknown day" if since is None else since.isoformat()

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import alerts, db, history, jobs, models, reference, report, scoring, setup, versions, watch
+from plantao.cli import alerts, db, demo, history, jobs, models, reference, report, scoring, setup, versions, watch
 from plantao.errors import PlantaoError
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ for name, function in (
     ("report", report.report),
     ("status", scoring.status),
     ("watch", watch.watch),
+    ("demo", demo.demo),
 ):
     app.command(name)(function)
 app.add_typer(jobs.app, name="jobs")

@@ -86,21 +86,14 @@ def digest(
     send: Annotated[bool, typer.Option("--send", help="Send what is due now, of all jobs.")] = False,
 ) -> None:
     """Print the digest of the interval that is running; or send what is due."""
-    from plantao.alert.send.composing import preview
-    from plantao.alert.send.digest import addressee, interval
-    from plantao.alert.send.slack import plain
+    from plantao.alert.send.everywhere import digest_of_now
 
     here = place.from_environment()
     declared = read_job(here.settings.jobs, job)
     if send:
         _send(here)
-        return
-    whom = addressee(declared)
-    with ledger.session(declared, here, f"plantao/{job}/alerts") as connection:
-        now = ledger.now(connection)
-        with connection.begin():
-            message = preview(connection, whom, *interval(now, whom.every, whom.zone), here.settings.airflow_url)
-    typer.echo(plain(message.blocks))
+    else:
+        typer.echo(digest_of_now(declared, here))
 
 
 def _send(here: Place) -> None:

@@ -91,7 +91,7 @@ def differences(contract: Contract, source_types: Mapping[str, str]) -> list[str
     for column in contract.columns:
         if column.name not in source_types:
             near = difflib.get_close_matches(column.name, unused, n=1) or [n for n in unused if column.name in n]
-            hint = f" (there is {near[0]!r}: was it renamed?)" if near else ""
+            hint = f" (there is a column {near[0]!r}: was it renamed?)" if near else ""
             problems.append(f"column {column.name!r} is missing{hint}")
         elif (problem := column.problem(source_types[column.name])) is not None:
             problems.append(problem)

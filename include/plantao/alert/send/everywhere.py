@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plantao import database, log
+from plantao import database, ledger, log
+from plantao.alert.send.composing import preview
 from plantao.alert.send.delivery import Outcome, deliver
-from plantao.alert.send.digest import addressee
+from plantao.alert.send.digest import addressee, interval
 from plantao.alert.send.picture import send_pictures
 from plantao.alert.send.planning import Addressees
+from plantao.alert.send.slack import plain
 from plantao.alert.watch.signs import beat
 from plantao.errors import PlantaoError
 from plantao.job import Job
@@ -60,10 +62,20 @@ def _deliver(place: Place, connection: str, jobs: Mapping[str, Job], messenger: 
     address, schema = place.address(connection), place.settings.schema
     with database.session(address, schema, "plantao/alerts") as session:
         require_current(session, schema, str(address))
-        url = place.settings.airflow_url
+        url = place.settings.airflow_page
         outcome = deliver(session, addressees(jobs), messenger, airflow_url=url, patience=patience)
         if messenger.threads:
             send_pictures(session, messenger, jobs)
         with session.begin():
             beat(session, "digest", {"to": messenger.name, "sent": len(outcome.sent), "waiting": outcome.waiting})
     return outcome
+
+
+def digest_of_now(job: Job, place: Place) -> str:
+    """Return the digest of the interval that is running as it would be now, as text, whatever was sent of it."""
+    whom = addressee(job)
+    with ledger.session(job, place, f"plantao/{job.name}/alerts") as connection:
+        now = ledger.now(connection)
+        with connection.begin():
+            page = place.settings.airflow_page
+            return plain(preview(connection, whom, *interval(now, whom.every, whom.zone), page).blocks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 QUOTED = re.compile(r"(?<!\w)'([^'\n]{1,500})'(?!\w)|\"([^\"\n]{1,500})\"")
+# What a message calls a column is the name of one, and no value of a row.
+COLUMNS = re.compile(r"\bcolumns? ('[^'\n]{1,100}'(?:(?:, | or | and )'[^'\n]{1,100}')*)")
 
 
 def escape(text: str) -> str:
@@ -13,7 +15,8 @@ def escape(text: str) -> str:
 
 
 def redacted(text: str, names: frozenset[str]) -> str:
-    """Return text without the values that it quotes, and without mail addresses; the job's own names may stay."""
+    """Return text without values that it quotes, and without mail addresses; names of columns, and `names`, stay."""
+    names |= {name for found in COLUMNS.findall(text) for name in re.findall(r"'([^']+)'", found)}
     text = re.sub(r"[\w.+-]+@[\w-]+\.[\w.]+", "…", text)
     return QUOTED.sub(
         lambda found: found[0] if (found[1] or found[2]) in names else f"{found[0][0]}…{found[0][0]}", text

@@ -19,7 +19,7 @@ TITLES: Final[dict[str, tuple[str, str]]] = {
     "break": ("The data broke a check", "Os dados quebraram uma verificação"),
     "break_recovered": ("The data pass their checks again", "Os dados passam de novo nas verificações"),
     "degraded": ("The model has degraded", "O modelo degradou"),
-    "degraded_recovered": ("The model is as good as it was", "O modelo voltou a ser o que era"),
+    "degraded_recovered": ("A degradation is over", "Uma degradação terminou"),
     "slightly_worse": ("The model is slightly worse", "O modelo está um pouco pior"),
     "improved": ("The model is better than its reference", "O modelo está melhor que a referência"),
     "drift": ("The data have drifted", "Os dados mudaram de distribuição"),

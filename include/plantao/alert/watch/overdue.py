@@ -141,8 +141,9 @@ def caught_up(incident: Incident, job: Job, covered: Sequence[Window], now: date
     windows = "1 window was" if len(missed) == 1 else f"{len(missed)} windows were"
     rest = f", {len(missed) - filled} no longer owed" if filled < len(missed) else ""
     first = f", the first {missed[0].shown(job.zone)}" if missed else ""
+    are = "is" if filled == 1 else "are"
     lasted = span(now - since)
-    return f"no window is late any more; it lasted {lasted}. {windows} missed{first}; {filled} are filled now{rest}"
+    return f"no window is late any more; it lasted {lasted}. {windows} missed{first}; {filled} {are} filled now{rest}"
 
 
 def _why(facts: JobFacts, first: Window, error: str | None) -> tuple[str, str]:

@@ -235,7 +235,7 @@ class _Round:
         box = facts.outbox(self.connection)
         alone = heartbeat.is_silent(box.sender_at, self.now)
         if box.waiting and (alone or self.look.changes):
-            url = self.dog.place.settings.airflow_url
+            url = self.dog.place.settings.airflow_page
             outcome = drain(self.connection, self.files, self.dog.voice, url, self.now)
             self.look.told &= not outcome.failed and not (alone and outcome.waiting)
 

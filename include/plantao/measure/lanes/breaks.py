@@ -28,6 +28,8 @@ NULLS_BEYOND_WORST_DAY, NULLS_BEYOND_WHOLE = 0.01, 0.05
 UNSEEN, OUTSIDE_BEYOND_WORST_DAY = 0.01, 0.05
 # A number column whose spread is less than this share of the reference's does not really vary.
 HARDLY = 0.01
+# And a constant shows a spread by the rounding of its sums alone.
+ROUNDING = 1e-6
 # Values outside the training range are far out on average by more than this share of a standard deviation, or they are
 # most of the rows.
 FAR, MOST = 0.5, 0.5
@@ -133,17 +135,33 @@ def _frozen_column(column: Column) -> Break | NotJudged | None:
         return None
     if is_luck(round(share * column.known), column.known, pooled):
         return None
+    if not column.has_days and _is_constant(column, share):
+        # A day of the week, or a rate that is set once a day, is the same in all rows of a day, and rightly so.
+        message = (
+            f"{column.name}: {share:.1%} of {column.known} values are {side}, and whether that is so every day nobody"
+            " knows: the reference has too few days. Next: register the version with --timestamp, or rebase"
+        )
+        return NotJudged("frozen_column", column.name, "not_enough", message)
     seen = f"{share:.1%} of {column.known} values are {side}; at most {varied:.1%} were in the reference"
     return column.found("frozen_column", share, FROZEN, f"{seen}, the limit is {FROZEN:.0%}", column.known)
 
 
 def _hardly_varies(column: Column) -> bool:
     """Tell whether the spread of a number column is less than a hundredth of the reference's."""
+    return _spread_is_below(column, HARDLY)
+
+
+def _is_constant(column: Column, share: float) -> bool:
+    """Tell whether all values are the same, and do not only lie close together."""
+    return share >= 1 and ("unseen" in column.state or _spread_is_below(column, ROUNDING))
+
+
+def _spread_is_below(column: Column, part: float) -> bool:
     usual, finite = float(column.profile.get("std") or 0.0), sum(column.state.get("counts", ()))
     if "unseen" in column.state or not (usual > 0 and finite and "squares" in column.state):
         return False
     mean = sum(column.state["sums"]) / finite
-    return bool(column.state["squares"] / finite - mean**2 < (HARDLY * usual) ** 2)
+    return bool(column.state["squares"] / finite - mean**2 < (part * usual) ** 2)
 
 
 def _range(column: Column) -> Break | None:

@@ -118,6 +118,17 @@ NEXT = {
 }
 
 
+def over(incident: Incident, version: int | None = None) -> str:
+    """Return what there is to say of an incident that is closed; `version`: the one that scores now, if it matters."""
+    since = "an unknown day" if incident.since is None else incident.since.isoformat()
+    judged = incident.details.get("version")
+    if version is not None and judged not in {None, version}:
+        why = f"version {version} scores now, and version {judged} is judged no more"
+    else:
+        why = "over"
+    return f"{why}; it was open since {since}: {incident.message}"
+
+
 def unjudged(not_judged: Iterable[NotJudged]) -> frozenset[str]:
     """Return the fingerprints about which this run says nothing, neither that they hold nor that they are over."""
     return frozenset(fingerprint("break", one.check, one.column) for one in not_judged)

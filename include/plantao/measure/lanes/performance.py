@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from plantao import database, ledger, log
@@ -11,6 +12,7 @@ from plantao.errors import TargetRefused
 from plantao.extract.window import of_days
 from plantao.measure import records
 from plantao.measure.count import state
+from plantao.measure.lanes.conditions import over
 from plantao.measure.lanes.degradation import DayValue
 from plantao.measure.lanes.judging import Judged
 from plantao.measure.metrics import history, objective, objective_sql
@@ -120,7 +122,8 @@ def _settle(connection: Connection, job: Job, judged: Judged, newest: date) -> N
         and m.window.end - m.window.start <= timedelta(hours=25)
     ]
     valued = [DayValue(day, m.value, m.n, m.status == "ok") for day, m in worth]
-    settle(connection, job.name, "degraded", judged.conditions(valued), version=judged.version)
+    found = judged.conditions(valued)
+    settle(connection, job.name, "degraded", found, version=judged.version, over=partial(over, version=judged.version))
     missing = judged.missing([(day, m.status) for day, m in worth])
     settle(connection, job.name, "missing", missing, version=judged.version)
 

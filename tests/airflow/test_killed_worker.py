@@ -1,0 +1,128 @@
+"""A worker that is killed in the middle of `score`: Airflow tries again, and on-call sleeps unless that does not help.
+
+SIGKILL fires no callback and no listener. The dead attempt is found by its session, which is gone; that it was tried
+again, and healed, stands in the digest; that nothing tries again any more is told once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from live_airflow import LiveAirflow, wait_for
+from plantao import ledger
+from plantao.alert.send.delivery import deliver
+from plantao.alert.send.everywhere import addressees
+from plantao.alert.send.slack import messenger
+from slack_stand_in import SlackStandIn
+from world import JOB, day
+
+ROOT = Path(__file__).parents[2]
+PER_DAY = 900
+DAG_FILE = """
+from scoring_jobs import bad_reading  # an airflow dag
+from datetime import timedelta
+
+for one in bad_reading.tasks:
+    one.retries, one.retry_delay, one.retry_exponential_backoff = 1, timedelta(seconds=2), 0
+"""
+SECONDS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+}
+
+
+@pytest.fixture
+def slack():
+    with SlackStandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def live(server, tmp_path):
+    """An Airflow in which nothing is due by itself, and a job whose source takes a while to be read."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "quick.py").write_text(DAG_FILE)
+    folders = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(ROOT / "dags")]),
+    }
+    with LiveAirflow.create(server, tmp_path, **SECONDS, **folders) as found:
+        found.world.fill(days=2, per_day=PER_DAY)
+        found.world.sql(
+            "alter table readings rename to slow_readings; create view readings as"
+            " select r.* from slow_readings r, pg_sleep(0.005 + 0 * r.x)"
+        )
+        found.world.register()
+        found.world.job(JOB.replace('schedule = "daily"', 'schedule = "on demand"') + '[alert]\nchannel = "#on-call"\n')
+        found.start()
+        yield found
+
+
+def trigger(live, window) -> str:
+    """Ask for a run of a window, and return its path in Airflow's REST API."""
+    interval = {"data_interval_start": window.start.isoformat(), "data_interval_end": window.end.isoformat()}
+    run = live.ask("dags/bad_reading/dagRuns", {"logical_date": window.end.isoformat(), **interval}, "POST")
+    return f"dags/bad_reading/dagRuns/{run['dag_run_id']}"
+
+
+def kill_the_worker(live) -> None:
+    """SIGKILL the process that reads, with the one that watches over it, as the end of their machine would."""
+    running = "select worker from plantao.runs where status = 'running'"
+    reads = (
+        "select 1 from pg_stat_activity where datname = current_database() and state = 'active'"
+        " and application_name like 'plantao/bad_reading/%' and query like 'COPY%'"
+    )
+    wait_for(lambda: live.world.sql(reads))
+    pid = int(live.world.sql(running)[0][0].split(":")[1])
+    task = psutil.Process(pid)
+    for process in (task.parent(), task):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_for(lambda: not psutil.pid_exists(pid) or task.status() == psutil.STATUS_ZOMBIE)
+
+
+def ended(live, run) -> str | None:
+    state = live.ask(run)["state"]
+    return state if state in {"success", "failed"} else None
+
+
+def told(live, slack, later: timedelta = timedelta()) -> list[str]:
+    """Send what is due now, or would be later, and return the messages that this made."""
+    before = len(slack.messages)
+    with ledger.session(live.world.jobs["bad_reading"], live.world.place, "tests") as connection:
+        to = addressees(live.world.jobs)
+        deliver(connection, to, messenger({"AIRFLOW_CONN_SLACK": slack.connection()}), datetime.now(UTC) + later)
+    return [one.words for one in slack.messages[before:]]
+
+
+def test_it_is_tried_again_without_a_page_and_when_tries_run_out_there_is_one(live, slack):
+    world = live.world
+    run = trigger(live, day(1))
+    kill_the_worker(live)
+    assert wait_for(lambda: ended(live, run)) == "success"
+    assert live.ask(f"{run}/taskInstances/score")["try_number"] == 2
+    assert world.attempts("status, rows_scored")[-1] == ("succeeded", PER_DAY)
+    assert [kind for (kind,) in world.results("select kind from plantao.alerts order by 1")] == ["healed", "retrying"]
+    assert told(live, slack) == []
+
+    run = trigger(live, day(2))
+    kill_the_worker(live)
+    wait_for(lambda: live.ask(f"{run}/taskInstances/score")["try_number"] == 2)
+    kill_the_worker(live)
+    assert wait_for(lambda: ended(live, run)) == "failed"
+    wait_for(lambda: world.results("select 1 from plantao.alerts where kind = 'failed'"))
+    (message,) = told(live, slack)
+    assert "Runs failed" in message
+    assert told(live, slack) == []
+    assert len(world.predictions("id")) == PER_DAY
+
+    # The digest says that the first one healed by itself.
+    digest = "\n".join(told(live, slack, timedelta(hours=1)))
+    assert "Runs healed by themselves*: triggered 1 time" in digest
+    assert "Runs failed and are tried again" in digest
