@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from plantao.errors import PlantaoError
 from plantao.extract.window import BEGINNING, Window
 from plantao.reconcile import reconcile
 from world import APRIL, JOB, administer, day, training_frame
@@ -149,6 +150,17 @@ def test_bytes_that_are_no_text_set_their_row_aside_and_no_other(world, latin):
     assert world.results("select detail, \"row\" ->> 'city' from plantao.rejected_rows") == [
         ("its bytes are no text in UTF-8", "S\ufffdo Paulo")
     ]
+
+
+def test_a_key_whose_bytes_are_no_text_stops_the_run(world, latin):
+    text = (world.folder / "jobs" / "bad_reading.toml").read_text()
+    world.sql("alter table readings drop id; alter table readings add code text", at="latin")
+    world.sql(r"update readings set code = E'S\xe3o ' || x", at="latin")
+    with pytest.raises(PlantaoError, match="invalid byte sequence") as caught:
+        world.score(world.job(text.replace('["id"]', '["code"]')), day(1))
+    assert caught.value.permanent
+    assert world.attempts("status, error_kind") == [("failed", "permanent")]
+    assert world.predictions("code") == []
 
 
 MOMENTS = {
