@@ -19,6 +19,8 @@ from plantao.alert.send.slack import messenger
 from plantao.alert.watch.watchdog import Watchdog
 from plantao.errors import DatabaseUnavailable, DiskFull, PlantaoError, TargetRefused
 from plantao.extract import spool
+from plantao.extract import standby as waiting
+from plantao.extract.window import Window
 from plantao.load import write
 from plantao.reconcile import reconcile
 from world import JOB, administer, day, on_call
@@ -257,14 +259,39 @@ def has_everything(world):
     eventually(lambda: world.sql("select count(*) from readings", at="standby") == total)
 
 
-def test_what_a_paused_standby_did_not_show_is_late_and_not_lost(world, from_standby):
+def test_a_paused_standby_is_no_success_and_tried_again(world, from_standby):
     has_everything(world)
     world.sql("select pg_wal_replay_pause()", at="standby")
+    eventually(lambda: world.sql("select pg_get_wal_replay_pause_state()", at="standby") == [("paused",)])
     world.insert(1, [1900, 1901])
-    assert world.score(from_standby, day(1)).counts.scored == 20
+    with pytest.raises(DatabaseUnavailable, match=r"the standby behind standby .* is paused, so rows may be missing"):
+        world.score(from_standby, day(1))
+    assert world.attempts("status, error_kind") == [("failed", "transient")]
+    assert world.results("select kind from plantao.alerts") == [("failed",)]
     world.sql("select pg_wal_replay_resume()", at="standby")
     has_everything(world)
-    assert world.score(from_standby, day(2)).counts.late == 2
+    assert world.score(from_standby, day(1)).counts.scored == 22
+
+
+def test_a_standby_that_is_behind_the_end_of_the_window_is_waited_for(world, from_standby, standby, monkeypatch):
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.1)
+    has_everything(world)
+    assert world.score(from_standby, day(1)).counts.scored == 20
+    administer(standby, "alter system set recovery_min_apply_delay = '1h'", "select pg_reload_conf()")
+    eventually(lambda: world.sql("show recovery_min_apply_delay", at="standby") == [("1h",)])
+    (began,) = world.sql("select now()")[0]
+    world.sql("insert into readings (id, at, x, y, city) values (9000, now(), 0, 0, 'Porto')")
+    (ended,) = world.sql("select now()")[0]
+    arrived = "select pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()"
+    eventually(lambda: world.sql(arrived, at="standby") == [(True,)])
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0.3)
+    with pytest.raises(DatabaseUnavailable, match=r"has only what was committed until \d{4}-.* UTC, so rows"):
+        world.score(from_standby, Window(began, ended))
+    assert world.score(from_standby, day(2)).counts.scored == 20  # that window was replayed long ago
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 60)
+    hurry = ("alter system set recovery_min_apply_delay = 0", "select pg_reload_conf()")
+    on_call(monkeypatch, waiting, "_lacking", 2, lambda: administer(standby, *hurry))
+    assert world.score(from_standby, Window(began, ended)).counts.scored == 1
 
 
 def test_a_standby_that_ends_our_read_for_its_own_sake_is_asked_again(world, from_standby, standby, monkeypatch):
