@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plantao import log
+from plantao import embedded, log
 from world import World, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from plantao import embedded
 
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +65,17 @@ def two_databases(server, tmp_path) -> Iterator[World]:
     """The same, but predictions and ledger go to another database, `results_db`."""
     with World.create(server, tmp_path, results="results_db") as created:
         yield created
+
+
+@pytest.fixture
+def standby(server, tmp_path) -> Iterator[embedded.Server]:
+    """A hot standby of the session's server, as a client lends it for reading."""
+    copy = embedded.Server(tmp_path / "standby")
+    for folder in (copy.state / "postgres", copy.socket_folder):
+        embedded._own(folder, embedded._account())
+    run = embedded._Runner(copy)
+    source = ["-h", str(server.socket_folder), "-U", embedded.USER]
+    run("pg_basebackup", *source, "-D", str(copy.data), "-R", "-X", "stream", "-c", "fast")
+    embedded.start(copy, databases=())
+    yield copy
+    embedded.stop(copy)

@@ -50,7 +50,7 @@ READS_AND_WRITES = {
     *("cli", "schema/migrate.py"),
     *("checks/connection.py", "checks/environment.py", "checks/machine.py", "checks/of_job.py", "checks/page.py"),
     *("checks/rights.py", "checks/sample.py"),
-    *("extract/courtesy.py", "extract/read.py", "extract/spool.py"),
+    *("extract/courtesy.py", "extract/read.py", "extract/spool.py", "extract/standby.py"),
     *(
         "alert/send/composing.py",
         "alert/send/delivery.py",

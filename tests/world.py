@@ -156,6 +156,19 @@ def administer(server: embedded.Server, *statements: str) -> None:
             admin.cursor().execute(statement)
 
 
+def on_call(monkeypatch: Any, owner: Any, name: str, number: int, act: Any) -> None:
+    """Let `act` happen just before the n-th call of something."""
+    original, calls = getattr(owner, name), []
+
+    def watched(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            act()
+        return original(*given, **named)
+
+    monkeypatch.setattr(owner, name, watched)
+
+
 @dataclass
 class World:
     """The client's database, the job files and the model store of one test.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from plantao import closing, database, ledger
 from plantao.account import account
-from plantao.errors import SourceChanged, SourceRefused, TargetRefused
-from plantao.extract import query, read
+from plantao.errors import SourceChanged, TargetRefused
+from plantao.extract import query, read, standby
 from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
@@ -123,8 +123,8 @@ class Attempt:
         """Open the source at one moment and decide what is owed; `stack` closes it."""
         address = self.place.address(self.job.extract.connection)
         with self.watch.step("extract"):
-            with database.explained("extract", SourceRefused, f"connecting to {address}"):
-                snapshot, close = database.open_snapshot(address, f"plantao/{self.job.name}/{self.run_id or 'dry run'}")
+            application = f"plantao/{self.job.name}/{self.run_id or 'dry run'}"
+            snapshot, close = standby.open_up_to(self.request.window.end, address, application, self.connection)
             stack.callback(close)
             source = self._checked_source(snapshot, manifest)
             table = prediction_table(self.job, source.key_types, manifest.output, shadow=self.role == "challenger")

@@ -5,6 +5,7 @@
     │   └── JobFileError      all mistakes of one job file at once
     ├── NotInitialised        the ledger's tables are missing or old
     ├── DatabaseUnavailable   TRANSIENT: no connection, a time-out, a restart
+    ├── DiskFull              TRANSIENT: the rows that wait to be scored found no room on this machine
     ├── ModelStoreUnavailable TRANSIENT: the bucket did not answer, or let nobody in
     ├── SourceChanged         the client's table is not what the job or the model expects
     ├── SourceRefused         the client's database answered no
@@ -83,6 +84,12 @@ class NotInitialised(PlantaoError):
 
 class DatabaseUnavailable(PlantaoError):
     """The database did not answer, or ended the session. A retry can help, and the ledger keeps it harmless."""
+
+    permanent = False
+
+
+class DiskFull(PlantaoError):
+    """The rows that wait to be scored found no room on this machine. Make room; a retry reads them again."""
 
     permanent = False
 

@@ -54,6 +54,22 @@ def test_a_fault_is_told_on_its_first_day_and_over_on_the_next_good_one(world, f
     assert alerts(world) == ["break", "break_recovered"]
 
 
+@pytest.mark.parametrize("fault", ["ten times as many rows", "a tenth of the rows"])
+def test_a_sudden_change_in_the_number_of_rows_is_told_and_scored_all_the_same(world, fault):
+    job = steady.ready(world, last=30)
+    for number in range(1, 30):
+        world.score(job, day(number))
+    assert incidents(world) == []
+    if fault == "ten times as many rows":
+        world.insert(30, list(range(300_000, 300_360)))
+    else:
+        world.sql("delete from readings where id > 30003")
+    expected = world.sql("select count(*) from readings where at >= '2013-04-30'")[0][0]
+    assert world.score(job, day(30)).counts.scored == expected
+    assert ("break row_count",) in open_ones(world)
+    assert any("rows" in line for line in alerts(world, "message"))
+
+
 def test_the_incident_and_the_alert_are_there_with_the_rows_and_never_without(client):
     job = steady.ready(client)
     spoil(client, 2)

@@ -13,7 +13,7 @@ from plantao import database
 from plantao.errors import DatabaseUnavailable, PlantaoError
 from plantao.extract.spool import Spool
 from plantao.load import copy_format, write
-from world import day
+from world import day, on_call
 
 
 @pytest.fixture
@@ -21,19 +21,6 @@ def job(world, monkeypatch):
     monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
     monkeypatch.setattr(write, "ROWS_BEFORE_LOAD", 200)
     return world.ready(days=2, per_day=900)
-
-
-def on_call(monkeypatch, owner, name, number, act):
-    """Let `act` happen just before the n-th call of something."""
-    original, calls = getattr(owner, name), []
-
-    def watched(*given, **named):
-        calls.append(1)
-        if len(calls) == number:
-            act()
-        return original(*given, **named)
-
-    monkeypatch.setattr(owner, name, watched)
 
 
 def backends(world, where):

@@ -25,9 +25,9 @@ from plantao.errors import (
     NotInitialised,
     UsageError,
 )
-from plantao.score import model_store, registry
+from plantao.score import model_file, model_store, registry
 from plantao.score.register import enter, register
-from world import JOB, CreatesAFile, Inside, classifier, day, training_frame
+from world import JOB, CreatesAFile, Inside, classifier, day, on_call, training_frame
 
 
 @pytest.fixture
@@ -95,6 +95,18 @@ def test_a_changed_byte_is_refused(world, stored):
     content[len(content) // 2] ^= 1
     stored.put(FILE, bytes(content))
     refused(world, world.job(), ModelTampered, "the file of model bad_reading/1 is not the one that was registered")
+
+
+def test_a_file_that_was_cut_short_is_refused(world, stored):
+    stored.put(FILE, stored.get(FILE)[:-50])
+    refused(world, world.job(), ModelTampered, "the file of model bad_reading/1 is not the one that was registered")
+
+
+def test_a_file_that_is_swapped_between_check_and_opening_is_not_opened(world, stored, canary, monkeypatch):
+    on_call(monkeypatch, model_file, "verify_environment", 1, lambda: stored.put(FILE, evil(canary)))
+    assert world.score(world.job(), day(1)).status == "succeeded"  # with the bytes that were checked
+    assert stored.get(FILE) == evil(canary)
+    assert not canary.exists()
 
 
 def test_a_tampered_file_is_not_even_opened(world, stored, canary):
@@ -241,6 +253,13 @@ def test_a_model_that_answers_its_golden_rows_differently_is_refused(world, job)
     manifest["golden"]["answers"][3][1] += 0.01
     manifest_path(world).write_text(json.dumps(manifest))
     refused(world, job, GoldenRowsDiffer, r"answers 1 of its \d+ golden rows differently here .*by up to 0\.01;")
+
+
+def test_a_difference_as_between_two_processors_is_none(world, job):
+    manifest = json.loads(manifest_path(world).read_text())
+    manifest["golden"]["answers"] = [[p + 1e-9, 1 - p - 1e-9] for p, _ in manifest["golden"]["answers"]]
+    manifest_path(world).write_text(json.dumps(manifest))
+    assert world.score(job, day(1)).status == "succeeded"
 
 
 def test_a_model_that_cannot_be_loaded_here_names_what_is_missing(world, job):

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 from psycopg2.sql import SQL
 
-from plantao import embedded, job_file
+from plantao import job_file
 from plantao.database import dsn
 from plantao.extract import read
 from plantao.extract.query import Branch
@@ -32,20 +32,6 @@ HOURLY = JOB.replace('"daily"', '"0 * * * *"').replace('"3 days"', f'"{LOOK_BACK
 
 def hour(number: int) -> Window:
     return Window(APRIL + timedelta(hours=number), APRIL + timedelta(hours=number + 1))
-
-
-@pytest.fixture
-def standby(server, tmp_path):
-    """A hot standby of the session's server, as a client lends it for reading."""
-    copy = embedded.Server(tmp_path / "standby")
-    for folder in (copy.state / "postgres", copy.socket_folder):
-        embedded._own(folder, embedded._account())
-    run = embedded._Runner(copy)
-    source = ["-h", str(server.socket_folder), "-U", embedded.USER]
-    run("pg_basebackup", *source, "-D", str(copy.data), "-R", "-X", "stream", "-c", "fast")
-    embedded.start(copy, databases=())
-    yield copy
-    embedded.stop(copy)
 
 
 @pytest.fixture(params=["one database", "two databases", "hot standby"])

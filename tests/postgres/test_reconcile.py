@@ -61,6 +61,16 @@ def test_rows_beyond_the_look_back_are_found_named_and_repaired(client):
     assert len(client.predictions()) == 103
 
 
+def test_predictions_that_were_deleted_are_owed_and_scored_again(client):
+    """As after a restored backup of the prediction table alone: the ledger still calls the windows done."""
+    job = scored(client)
+    before = client.predictions("id, score")
+    client.results("delete from predictions.bad_reading where id between 2000 and 2999 or id = 4004")
+    assert counts(reconcile(job, client.place)) == {"rows_source": 100, "rows_accounted": 79, "rows_owed": 21}
+    assert reconcile(job, client.place, repair=True).rows_repaired == 21
+    assert client.predictions("id, score") == before
+
+
 def test_a_prediction_whose_row_is_gone_is_reported_and_kept(client):
     job = scored(client)
     client.sql("delete from readings where id in (1001, 3003)")

@@ -178,6 +178,29 @@ def test_a_row_on_which_the_model_raises_is_found_and_set_aside_alone(world):
     assert open_rejects(world) == [({"id": 1003}, "model_error", None), ({"id": 1011}, "model_error", None)]
 
 
+class AnswersNonsense(RaisesOnNegative):
+    """A model that does not raise, and whose answer cannot be one."""
+
+    def predict_proba(self, frame):
+        answers = self.model.predict_proba(frame)
+        answers[(frame["x"] < -2).to_numpy()] = self.nonsense
+        return answers
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), 1.5, -0.5])
+def test_a_row_with_an_impossible_answer_is_set_aside_alone(world, nonsense):
+    frame = training_frame()
+    world.fill()
+    model = AnswersNonsense(classifier(frame))
+    model.nonsense = nonsense
+    world.register(model, frame[frame["x"] > -2])
+    spoil(world, "x = greatest(x, -2)", "true")
+    spoil(world, "x = -3")
+    world.score(world.job(LENIENT), day(1))
+    assert world.attempts() == [("succeeded", 20, 19, 1, 0)]
+    assert open_rejects(world) == [({"id": 1003}, "bad_output", None)]
+
+
 def test_a_model_that_raises_on_everything_fails_the_run(world, monkeypatch):
     monkeypatch.setattr("plantao.score.predict.FAILING_ROWS", 5)
     frame = training_frame()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from psycopg2.sql import SQL, Identifier
 
 from plantao import job_file
-from plantao.errors import JobFileError
+from plantao.errors import JobFileError, SourceRefused
 from world import World, classifier, day, training_frame
 
 PIECES = st.characters(exclude_characters="\0", exclude_categories=["Cs"], max_codepoint=0x2FFF) | st.sampled_from(
@@ -111,3 +111,24 @@ def test_a_query_is_one_select_that_cannot_write(world, query):
         world.score(job, day(1))
     assert world.sql("select count(*) from canary") == [(1,)]
     assert world.results("select to_regclass('predictions.bad_reading')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("pg_read_file('/etc/hostname')", "permission denied for function pg_read_file"),
+        ("nextval('counter')", "permission denied for sequence|read-only transaction"),
+        ("set_config('role', 'postgres', true)", "permission denied to set role"),
+        ("lo_create(0)", "read-only transaction"),
+    ],
+)
+def test_what_a_query_calls_meets_the_rights_of_a_reader(world, call, said):
+    world.fill()
+    world.register()
+    world.sql("create sequence counter")
+    text = f'[extract]\nquery = "select r.*, {call} as called from readings r"\nkey = ["id"]\ntimestamp = "at"\n'
+    job = world.job(text + '[score]\nmodel = "bad_reading"\n[load]\ntable = "predictions.bad_reading"\n')
+    with pytest.raises(SourceRefused, match=said):
+        world.score(job, day(1))
+    assert world.predictions() == []
+    assert world.sql("select is_called from counter") == [(False,)]

@@ -161,3 +161,16 @@ def test_without_slack_the_message_is_in_the_log_and_nothing_is_secret_in_a_repr
 def test_plain_says_what_a_message_says():
     blocks = [*SECTION, {"type": "divider"}, {"type": "context", "elements": [{"type": "mrkdwn", "text": "a &amp; b"}]}]
     assert plain(blocks) == "*hey*, 1 < 2\na & b"
+
+
+@pytest.mark.parametrize("kind", ["bot", "hook"])
+def test_the_librarys_own_log_tells_no_secret(there, request, caplog, kind):
+    secrets = [there.connection(), there.webhook()]
+    with caplog.at_level("DEBUG"):
+        request.getfixturevalue(kind).post("#ops", "hello", SECTION)
+        there.faults.append(faults.refuse("no_service"))
+        with pytest.raises(AlertRefused):
+            request.getfixturevalue(kind).post("#ops", "hello", SECTION)
+    hidden = [slack.from_environment({"AIRFLOW_CONN_SLACK": text}) for text in secrets]
+    assert hidden[0].token not in caplog.text
+    assert hidden[1].url not in caplog.text

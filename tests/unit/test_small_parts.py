@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -108,6 +109,18 @@ def test_a_reader_learns_that_nobody_wants_more():
     spool.abandon()
     assert not spool.put(batch(0))
     spool.close()
+
+
+def test_a_disk_that_takes_only_a_part_at_a_time_gets_the_rest_too(monkeypatch):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, at: write(file, content[:100], at))
+    spool = Spool(0)
+    given = [batch(i) for i in range(3)]
+    for one in given:
+        spool.put(one)
+    spool.close()
+    assert list(spool.batches(1)) == given
+    spool.abandon()
 
 
 def test_the_spools_file_has_no_name_that_could_be_left_behind(tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ CITY = Column(
 )
 WHEN = Column(name="when", kind="timestamp", dtype="datetime64[us, UTC]", nullable=False, accepts_null=False)
 
+WHEN_TYPE = pa.timestamp("us", "UTC")
+
 
 def verdict(columns, features, rules=None, keys=None, duplicates=None):
     count = len(features[0])
@@ -68,6 +70,23 @@ def test_double_keys_are_set_aside():
 def test_where_the_training_had_gaps_a_gap_passes_but_infinity_does_not():
     values = pa.array([None, float("nan"), float("-inf"), 1.0])
     assert verdict([GAPS], [values]) == [(2, "not_finite", "y")]
+
+
+def test_what_no_frame_can_hold_is_set_aside():
+    """PostgreSQL's infinities are the largest and the smallest number of microseconds or days since 2000."""
+    smallest, since_2000 = -(2**63), 946_684_800_000_000
+    when = pa.array([0, smallest + since_2000, smallest + since_2000 - 1, None], pa.int64()).cast(WHEN_TYPE)
+    assert verdict([WHEN], [when]) == [
+        (1, "not_finite", "when"),
+        (2, "not_finite", "when"),
+        (3, "null_feature", "when"),
+    ]
+    day = Column(name="day", kind="date", dtype="object", nullable=True, accepts_null=True)
+    days = pa.array([0, 2_932_896, 2_932_897, -719_162, -719_163, None], pa.int32()).cast(pa.date32())
+    assert verdict([day], [days]) == [(2, "out_of_range", "day"), (4, "out_of_range", "day")]
+    text = pa.array([b"S\xc3\xa3o", b"S\xe3o", None, b""]).view(pa.string())
+    plain = Column(name="city", kind="text", dtype="str", nullable=True, accepts_null=True)
+    assert verdict([plain], [text]) == [(1, "out_of_range", "city")]
 
 
 def test_the_job_may_be_stricter_than_the_contract():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from plantao.errors import DatabaseUnavailable
+from plantao.errors import DatabaseUnavailable, DiskFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,11 +92,18 @@ class Spool:
             yield item if isinstance(item, pa.RecordBatch) else self._read_back(*item)
 
     def _spill(self, batch: pa.RecordBatch) -> tuple[int, int]:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="plantao-")  # noqa: SIM115 - lives as long as the spool
         content = batch.serialize()
         start = self._file_end
-        os.pwrite(self._file.fileno(), content, start)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="plantao-")  # noqa: SIM115 - lives as long as the spool
+            _write(self._file, content, start)
+        except OSError as error:
+            message = (
+                f"rows that wait to be scored cannot be kept on this machine: {error.strerror}. Nothing was written."
+            )
+            advice = "make room where temporary files go, or let TMPDIR name another folder; then run it again"
+            raise DiskFull(message, advice, "extract") from error
         self._file_end += content.size
         self.spilled_bytes += content.size
         return start, content.size
@@ -105,3 +112,11 @@ class Spool:
         assert self._file is not None
         content = os.pread(self._file.fileno(), size, start)
         return pa.ipc.read_record_batch(pa.py_buffer(content), schema)
+
+
+def _write(file: IO[bytes], content: pa.Buffer, start: int) -> None:
+    """Write all of it: a disk that fills up takes a part first, and says so only when it is asked again."""
+    rest = memoryview(content)
+    while rest:
+        taken = os.pwrite(file.fileno(), rest, start)
+        rest, start = rest[taken:], start + taken

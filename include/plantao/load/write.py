@@ -282,7 +282,7 @@ def lines_of(rejects: Sequence[RejectedRow]) -> list[dict[str, Any]]:
     return [
         {
             "key": dict(reject.key),
-            "source_timestamp": reject.source_timestamp.isoformat(),
+            "source_timestamp": reject.source_timestamp,
             "reason": reject.reason,
             "column_name": reject.column,
             "detail": reject.detail,

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from plantao.extract import keys
+from plantao.extract import keys, moment
 from plantao.measure.control import control_group
 from plantao.score.predict import answers, predict, to_frame
 from plantao.validate.verdict import judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from plantao.job import Job
     from plantao.log import Stopwatch
@@ -49,7 +48,8 @@ class RejectedRow:
     """One row that is set aside, as it will be written down."""
 
     key: Mapping[str, Any]
-    source_timestamp: datetime
+    source_timestamp: str
+    """As PostgreSQL reads it, whose calendar is longer than Python's."""
     reason: str
     column: str | None
     detail: str
@@ -126,16 +126,13 @@ class BatchScorer:
         return BatchResult(len(batch), late, scored, features, rejected, segments)
 
     def _rejected(self, batch: pa.RecordBatch, reject: Reject) -> RejectedRow:
-        def value(name: str) -> Any:
-            return batch.column(name)[reject.row].as_py()
-
         row = None
         if self.job.validation.keep_rejected_rows:
             features = zip(self.manifest.contract.columns, self._features(batch), strict=True)
-            row = {column.name: _plain(array[reject.row].as_py()) for column, array in features}
+            row = {column.name: _plain(array[reject.row]) for column, array in features}
         return RejectedRow(
-            key={name: _plain(value(f"k{i}")) for i, name in enumerate(self.job.extract.key)},
-            source_timestamp=value("t"),
+            key={name: _plain(batch.column(f"k{i}")[reject.row]) for i, name in enumerate(self.job.extract.key)},
+            source_timestamp=moment.shown(batch.column("t")[reject.row]),
             reason=reject.reason,
             column=reject.column,
             detail=reject.detail,
@@ -156,8 +153,14 @@ def _is_among(batch: pa.RecordBatch, known: pa.Table) -> Mask:
     return mask
 
 
-def _plain(value: Any) -> Any:
-    """Return the value as JSON can hold it; NaN and infinity have no number there."""
+def _plain(scalar: Any) -> Any:
+    """Return the value as JSON can hold it; NaN and infinity have no number there, and not all bytes are text."""
+    if pa.types.is_date32(scalar.type) or pa.types.is_timestamp(scalar.type):
+        return moment.shown(scalar) if scalar.is_valid else None
+    try:
+        value = scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.cast(pa.binary()).as_py().decode(errors="replace")
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value

@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plantao.extract import moment
+from plantao.validate import value
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -109,6 +112,7 @@ def _column_faults(column: Column, array: pa.Array, rule: ColumnRule | None) -> 
             faults.append((~np.isfinite(values), "not_finite", "NaN or infinite"))
         else:
             faults.append((np.isinf(values), "not_finite", "infinite"))
+    faults += _what_no_frame_holds(column, array)
     if rule is not None and (rule.min is not None or rule.max is not None):
         # A NULL is beyond no limit.
         if rule.min is not None:
@@ -121,6 +125,17 @@ def _column_faults(column: Column, array: pa.Array, rule: ColumnRule | None) -> 
         faults.append((_unknown(array, column.categories), "unknown_category", "a value the model was not trained on"))
     if rule is not None and rule.values is not None:
         faults.append((_unknown(array, rule.values), "out_of_range", "not one of the values the job allows"))
+    return faults
+
+
+def _what_no_frame_holds(column: Column, array: pa.Array) -> list[tuple[Mask, Reason, str]]:
+    faults: list[tuple[Mask, Reason, str]] = []
+    if column.kind == "text" and (no_text := value.unreadable(array)) is not None:
+        faults.append((_to_mask(no_text), "out_of_range", "its bytes are no text in UTF-8"))
+    if column.kind in {"date", "timestamp"}:
+        faults.append((_to_mask(moment.is_infinite(array)), "not_finite", "infinite"))
+        if (beyond := value.beyond_the_frame(column, array)) is not None:
+            faults.append((_to_mask(beyond), "out_of_range", f"beyond the calendar of {column.dtype}"))
     return faults
 
 

@@ -1,0 +1,67 @@
+"""A source may be a hot standby, which shows what it has replayed: a window is read once all of it is there.
+
+What a standby cannot know is that its primary does not reach it any more. Rows that it lacks for that reason are late
+ones when they come.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from psycopg2.sql import SQL
+
+from plantao import database
+from plantao.errors import DatabaseUnavailable, SourceRefused
+from plantao.extract.source import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from plantao.address import Address
+    from plantao.database import Snapshot
+
+PATIENCE_SECONDS = 600
+LOOK_EVERY_SECONDS = 5
+
+
+def open_up_to(
+    end: datetime, address: Address, application: str, quoter: Connection
+) -> tuple[Snapshot, Callable[[], None]]:
+    """Open a snapshot of the source that shows what was committed before `end`; the second value closes it.
+
+    A standby that is behind is waited for. Raises DatabaseUnavailable when that takes too long, or it is paused.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with database.explained("extract", SourceRefused, f"connecting to {address}"):
+            snapshot, close = database.open_snapshot(address, application)
+        try:
+            lacking = _lacking(snapshot, quoter, end)
+        except BaseException:
+            close()
+            raise
+        if lacking is None:
+            return snapshot, close
+        close()
+        if lacking == "is paused" or time.monotonic() > until:
+            message = f"the standby behind {address} {lacking}, so rows may be missing. Nothing was written."
+            advice = "let it catch up (select pg_wal_replay_resume() when it is paused), or read from the primary"
+            raise DatabaseUnavailable(message, advice, "extract")
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _lacking(snapshot: Snapshot, quoter: Connection, end: datetime) -> str | None:
+    """Return why the snapshot may not show all that was committed before `end`; None when it does."""
+    question = SQL(
+        "select case when pg_is_in_recovery() then case when pg_is_wal_replay_paused() then 'is paused'"
+        " when pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() and pg_last_xact_replay_timestamp() < {}"
+        " then 'has only what was committed until '"
+        " || to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS') || ' UTC' end end"
+    ).format(instant(end))
+    with database.explained("extract", SourceRefused, "asking the source whether it is up to date"):
+        found = snapshot.value(database.quoted(quoter, question))
+    return None if found is None else str(found)
