@@ -1,18 +1,16 @@
 """Sessions on PostgreSQL: the only module that knows a driver.
 
-Two drivers, each for what it is best at: psycopg2 (under SQLAlchemy) for statements and for COPY into the
-target, ADBC for reading the source in bulk, as Arrow batches over binary COPY.
+Two drivers, each for what it is best at: psycopg2 (under SQLAlchemy) for statements and for COPY into the target, ADBC
+for reading the source in bulk, as Arrow batches over binary COPY.
 
-Every wait has an end. A server that is frozen, or a network that swallows packets, answers nothing at all;
-psycopg2 waits for it inside C code, where neither a signal nor Airflow's `execution_timeout` reaches it.
-So a timer shuts the socket down (`deadline`), and the wait becomes an ordinary error.
+Every wait has an end. psycopg2 waits for a frozen server inside C code, where neither a signal nor Airflow's
+`execution_timeout` reaches it; so a timer shuts the socket down (`deadline`), and the wait becomes an ordinary error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import re
 import socket
 import threading
@@ -27,6 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from plantao import sqlstate
 from plantao.errors import DatabaseUnavailable, PlantaoError
+from plantao.waiting import NotInTimeError, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -229,11 +228,29 @@ class Snapshot:
 
     def __init__(self, connection: adbc.Connection, address: Address) -> None:
         self._connection, self.address = connection, address
+        self._is_left = False
+
+    def close(self) -> None:
+        """End the transaction. A call that did not come back in time still works with it, and closes it itself."""
+        if not self._is_left:
+            self._connection.close()
+
+    def in_time(self, seconds: float, call: Callable[[], Result]) -> Result:
+        """Return what `call` returns. Raises DatabaseUnavailable after `seconds`; then the snapshot is of no use."""
+        try:
+            return in_time(seconds, call, self._connection.close)
+        except NotInTimeError:
+            self._is_left = True
+            raise _no_answer(seconds) from None
 
     def schema(self, text: str) -> pa.Schema:
         """Return the columns a SELECT would give, without running it; it must be one statement."""
-        with self._connection.cursor() as cursor:
-            return in_time(STATEMENT_SECONDS, lambda: cursor.adbc_execute_schema(text))
+
+        def ask() -> pa.Schema:
+            with self._connection.cursor() as cursor:
+                return cursor.adbc_execute_schema(text)
+
+        return self.in_time(STATEMENT_SECONDS, ask)
 
     def table(self, text: str) -> pa.Table:
         """Return the whole result of a SELECT."""
@@ -243,7 +260,7 @@ class Snapshot:
                 cursor.execute(text)
                 return cursor.fetch_arrow_table()
 
-        return in_time(STATEMENT_SECONDS, fetch_all)
+        return self.in_time(STATEMENT_SECONDS, fetch_all)
 
     def value(self, text: str) -> Any:
         """Return the one value of a SELECT that gives one row with one column."""
@@ -273,44 +290,28 @@ def _of_the_stream(error: OSError) -> Exception:
     return adbc_driver_manager.OperationalError(str(error), status_code=code, sqlstate=state)
 
 
-def in_time(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what `call` returns, or raise DatabaseUnavailable after `seconds`.
-
-    ADBC waits inside C code and offers no socket to shut down, so the call runs in a thread of its own, which is
-    left behind when it does not come back.
-    """
-    result: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            result.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 - handed over to the waiting thread, which raises it
-            result.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        value, error = result.get(timeout=seconds)
-    except queue.Empty:
-        message = f"the database did not answer for {seconds:g} s."
-        raise DatabaseUnavailable(message, "nothing: it is retried") from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
+def _no_answer(seconds: float) -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"the database did not answer for {seconds:g} s.", "nothing: it is retried")
 
 
 def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snapshot, Callable[[], None]]:
     """Open a transaction that sees one moment of the source; the second value closes it.
 
-    It is not a context manager because the thread that reads closes it, as soon as it has the last row: an open
-    snapshot makes the client's ALTER TABLE wait, and holds back vacuum.
+    No context manager: the thread that reads closes it as soon as it has the last row. An open one keeps the client's
+    ALTER TABLE waiting, and vacuum.
     """
     import adbc_driver_postgresql.dbapi
 
-    connection = in_time(2 * CONNECT_SECONDS, lambda: adbc_driver_postgresql.dbapi.connect(dsn(address, application)))
+    try:
+        connection = in_time(
+            2 * CONNECT_SECONDS, lambda: adbc_driver_postgresql.dbapi.connect(dsn(address, application))
+        )
+    except NotInTimeError:
+        raise _no_answer(2 * CONNECT_SECONDS) from None
+    opened = Snapshot(connection, address)
     settings = (
         "set transaction isolation level repeatable read read only",
-        "set local timezone = 'UTC'",
-        "set local datestyle = 'ISO'",
+        *("set local timezone = 'UTC'", "set local datestyle = 'ISO'"),
         f"set local statement_timeout = '{STATEMENT_SECONDS}s'",
         f"set local lock_timeout = '{SOURCE_LOCK_SECONDS}s'",
         f"set local idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
@@ -321,8 +322,12 @@ def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snaps
             for setting in settings:
                 cursor.execute(setting)
 
-    in_time(CONNECT_SECONDS, prepare)
-    return Snapshot(connection, address), connection.close
+    try:
+        opened.in_time(CONNECT_SECONDS, prepare)
+    except BaseException:
+        opened.close()
+        raise
+    return opened, opened.close
 
 
 @contextlib.contextmanager

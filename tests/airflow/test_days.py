@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # What on-call has read by the end of the day: the trouble, and that it is over.
 READ = {
     "day0": ("The model was refused", "Runs work again"),
-    "day1": ("Predictions are late", "Airflow says that its scheduler is unhealthy", "Predictions are complete again"),
+    "day1": ("Predictions are late", "no run was ever started for it", "Predictions are complete again"),
     "day2": ("A version was promoted against the gate", "The source has changed", "Runs work again"),
     "day60": ("The model has degraded", "data:image/png;base64,", "A degradation is over"),
 }

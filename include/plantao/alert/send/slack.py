@@ -11,15 +11,14 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-import queue
 import re
 import socket
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from plantao import address, log
 from plantao.errors import AlertRefused, AlertUnavailable, PlantaoError, UsageError
+from plantao.waiting import NotInTimeError, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -282,24 +281,12 @@ def plain(blocks: Blocks) -> str:
 
 
 def _in_time(call: Callable[[], Answer]) -> Answer:
-    """Return what `call` returns, or raise AlertUnavailable after DEADLINE seconds; its thread is left behind."""
-    done: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put((call(), None))
-        except Exception as error:  # noqa: BLE001 - handed over to the waiting thread, which raises it
-            done.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
+    """Return what `call` returns, or raise AlertUnavailable after DEADLINE seconds."""
     try:
-        answer, error = done.get(timeout=DEADLINE)
-    except queue.Empty:
+        return in_time(DEADLINE, call)
+    except NotInTimeError:
         message = f"Slack did not answer for {DEADLINE} s."
         raise AlertUnavailable(message, "nothing: it is sent later") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
 
 
 def _unreachable(error: Exception, where: str) -> AlertUnavailable:
