@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from plantao.measure.report.headline import headline
 from plantao.measure.report.page import page
 from plantao.measure.report.read import read_report
 
+ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -36,6 +39,26 @@ def test_the_report_reads_what_the_tables_tell(world):
     } == {"degraded", "watch", "drifting", "broken"}
     assert [run.day for run in data.runs if run.failed] == [story.FIRST + timedelta(days=70)]
     assert [(one.version, one.day) for one in data.versions][-1] == (4, story.FIRST + timedelta(days=41))
+
+
+def test_the_report_reads_when_outcomes_arrived(world):
+    data = read(world, story.tell(world))
+    assert len(data.arrived) == story.DAYS - story.NEW_VERSION
+    told = story.data()
+    assert [(one.day, one.rows, one.labelled, one.lags) for one in data.arrived] == [
+        (one.day, one.rows, one.labelled, one.lags) for one in told.arrived
+    ]
+    assert (data.known_after, data.mature_at) == (timedelta(days=1), 0.8)
+
+
+def test_the_queries_of_the_documentation_run(world):
+    story.tell(world)
+    said = (ROOT / "docs" / "measuring.md").read_text()
+    (block,) = re.findall(r"^```sql\n(.*?)^```", said, re.MULTILINE | re.DOTALL)
+    answers = {query: world.results(query) for query in block.split(";\n") if query.strip()}
+    ((arrivals,),) = [[rows for query, rows in answers.items() if "'lags'" in query]]
+    shares = [(days, float(share)) for days, _, share in arrivals]
+    assert shares == [(1, pytest.approx(0.6, abs=0.01)), (2, pytest.approx(0.95, abs=0.01)), (7, 1.0)]
 
 
 def test_the_headline_says_degraded_since_when_and_for_whom(world):

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from plantao.measure.report.arrival import arrival
 from plantao.measure.report.chart.words import metric_name
 from plantao.measure.report.point import JUDGED, Mean, Point, last_judged, mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from plantao.measure.report.arrival import Arrival, Arrived
     from plantao.measure.report.chart.words import Language
 
 # Figures of a column of the input, or with an empty column of the score; all others tell how good the model is.
@@ -115,6 +117,10 @@ class ReportData:
     """The metrics that the job names, the most important first."""
     segments: Sequence[str] = ()
     control_share: float = 0.0
+    arrived: Sequence[Arrived] = ()
+    """When the outcomes of each day came, where the job says when that was."""
+    known_after: timedelta = timedelta(days=1)
+    mature_at: float = 0.8
     language: Language = "en"
 
     @property
@@ -156,6 +162,11 @@ class ReportData:
         values = [day.get(name) for day in days.get("performance") or ()]
         known = [float(value) for value in values if isinstance(value, int | float)]
         return sum(known) / len(known) if known else None
+
+
+def arrival_of(data: ReportData) -> Arrival | None:
+    """Return how the outcomes of the period arrive; None when that is not known."""
+    return arrival(data.arrived, data.known_after, data.mature_at, data.now)
 
 
 def kpis(data: ReportData) -> list[tuple[str, str]]:

@@ -5,16 +5,26 @@ Pure.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from html import escape
 from typing import TYPE_CHECKING
 
 from plantao.measure.report.chart import style
 from plantao.measure.report.chart.words import NONE, day, metric_name, number, percent
-from plantao.measure.report.data import estimate_error
+from plantao.measure.report.data import arrival_of, estimate_error
 from plantao.measure.report.headline import headline
 from plantao.measure.report.page_style import CSS
-from plantao.measure.report.page_tables import Html, columns, effect, figures, incidents, segments, table
+from plantao.measure.report.page_tables import (
+    Html,
+    arrival,
+    columns,
+    days_in_words,
+    effect,
+    figures,
+    incidents,
+    segments,
+    table,
+)
 from plantao.measure.report.page_words import tell
 from plantao.measure.report.pictures import PICTURES, WIDE
 
@@ -35,7 +45,7 @@ def page(data: ReportData) -> str:
         # An empty icon, or the browser asks the server for one.
         '<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>"
-        f"{_header(data, title)}{_state(data)}{_happened(data)}{_figures(data)}{_incidents(data)}"
+        f"{_header(data, title)}{_state(data)}{_happened(data)}{_figures(data)}{_arrival(data)}{_incidents(data)}"
         f"{_segments(data)}{_effect(data)}{_inputs(data)}{_data(data)}{_footer(data)}</main></body></html>\n"
     )
 
@@ -106,6 +116,22 @@ def _estimates(data: ReportData) -> list[str]:
             key = "estimates_high" if error[0] > 0 else "estimates_low"
             found.append(tell(key, language, what=metric_name(plain, language), bias=bias, error=size))
     return found
+
+
+def _arrival(data: ReportData) -> str:
+    """Say when outcomes arrive, which is why a day is not judged earlier."""
+    found = arrival_of(data)
+    if found is None:
+        return ""
+    language, known_after = data.language, data.known_after
+    hours, whole = known_after / timedelta(hours=1), known_after % timedelta(days=1)
+    after = days_in_words(known_after.days, language) if not whole else tell("hours", language, count=f"{hours:g}")
+    note = [tell("arrival_note", language, after=after, share=percent(data.mature_at, language))]
+    if found.enough is None:
+        note.append(tell("arrival_never", language))
+    else:
+        note.append(tell("arrival_enough", language, days=days_in_words(found.enough, language)))
+    return _section(tell("arrival", language), arrival(found, language), note=" ".join(note))
 
 
 def _incidents(data: ReportData) -> str:

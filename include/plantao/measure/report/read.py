@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from plantao import ledger
 from plantao.measure.count.sketch import added
+from plantao.measure.report.arrival import Arrived
 from plantao.measure.report.data import (
     GRAVITY,
     RECENT,
@@ -48,7 +49,7 @@ def read_report(connection: Connection, job: Job, first: date | None = None, las
         bounds |= {"start": midnight(first, job.zone), "end": midnight(last + timedelta(days=1), job.zone)}
         versions = _versions(connection, job)
         version, reference_version, reference = _reference(connection, job, bounds)
-        objective = job.measure.objective
+        objective, outcome = job.measure.objective, job.measure.outcome
         return ReportData(
             job=job.name,
             description=job.description,
@@ -69,6 +70,9 @@ def read_report(connection: Connection, job: Job, first: date | None = None, las
             metrics=job.measure.metrics,
             segments=job.measure.segments,
             control_share=job.measure.control_group,
+            arrived=_arrived(connection, bounds),
+            known_after=outcome.known_after if outcome else timedelta(0),
+            mature_at=outcome.mature_at if outcome else 0.0,
             language=job.alert.language,
         )
 
@@ -130,6 +134,18 @@ def _incidents(connection: Connection, bounds: Mapping[str, Any]) -> list[Incide
         for row in _all(connection, query, bounds)
     ]
     return sorted(found, key=lambda one: (not one.is_open, GRAVITY.get(one.word, len(GRAVITY))))
+
+
+def _arrived(connection: Connection, bounds: Mapping[str, Any]) -> list[Arrived]:
+    """Read after how many days outcomes came, day by day; nothing where the job does not say when they did."""
+    query = (
+        "select day, rows, labelled, state -> 'lags' as lags from daily_outcomes where job = :job"
+        " and role = 'champion' and segment = '' and day between :first and :last and state ? 'lags' order by day"
+    )
+    return [
+        Arrived(row["day"], row["rows"], row["labelled"], {int(lag): n for lag, n in row["lags"].items()})
+        for row in _all(connection, query, bounds)
+    ]
 
 
 def _versions(connection: Connection, job: Job) -> list[Version]:
