@@ -14,6 +14,7 @@ from plantao.extract.window import of_days
 from plantao.measure.lanes import degradation
 from plantao.measure.lanes.conditions import Condition, Subject, fingerprint, of_episode
 from plantao.measure.lanes.degradation import DIRECTIONS, DayValue
+from plantao.measure.lanes.evidence import PERSISTS, UNTOLD
 from plantao.measure.metrics import estimate, quality
 from plantao.measure.metrics.effect import weighted
 from plantao.measure.metrics.estimate import Calibration
@@ -41,9 +42,6 @@ WATCHED = {
     "regression": ("mae", "bias"),
 }
 OF_A_SEGMENT = {"binary": ("roc_auc", "accuracy", "bias"), "multiclass": ("accuracy",), "regression": ("mae", "bias")}
-PERSISTS = 3
-"""So many days in a row without a figure are a condition."""
-UNTOLD = frozenset({"undefined", "failed"})
 WEEK = 7
 ARMS = ("@treated", "@control")
 

@@ -91,6 +91,16 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Unjudged:
+    """A check of runs that could not be made, of how many days, and why."""
+
+    check: str
+    column: str
+    status: str
+    days: int
+
+
+@dataclass(frozen=True)
 class ReportData:
     """A job, a period of it (both days included), and what was recorded about it.
 
@@ -121,6 +131,8 @@ class ReportData:
     """When the outcomes of each day came, where the job says when that was."""
     known_after: timedelta = timedelta(days=1)
     mature_at: float = 0.8
+    unjudged: Sequence[Unjudged] = ()
+    """Checks of the runs that could not be made."""
     language: Language = "en"
 
     @property

@@ -24,6 +24,7 @@ from plantao.measure.report.page_tables import (
     incidents,
     segments,
     table,
+    unjudged,
 )
 from plantao.measure.report.page_words import tell
 from plantao.measure.report.pictures import PICTURES, WIDE
@@ -164,9 +165,10 @@ def _effect(data: ReportData) -> str:
 
 def _inputs(data: ReportData) -> str:
     heading = tell("columns", data.language)
-    return _section("", _figure(data, "inputs"), kind="picture") + _section(
+    shown = _section("", _figure(data, "inputs"), kind="picture") + _section(
         heading, columns(data), note=tell("columns_note", data.language)
     )
+    return shown + _section(tell("unjudged", data.language), unjudged(data), note=tell("unjudged_note", data.language))
 
 
 def _data(data: ReportData) -> str:

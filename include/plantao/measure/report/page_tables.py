@@ -255,6 +255,19 @@ def _latest(data: ReportData, name: str, column: str) -> float | None:
     return mean.value if mean else None
 
 
+def unjudged(data: ReportData) -> Html:
+    """Return a line for each check that could not be made, with the columns it is about and on how many days."""
+    language, known = data.language, set(data.reference.get("columns") or {})
+    groups: dict[tuple[str, str, int], list[str]] = {}
+    for one in data.unjudged:
+        groups.setdefault((one.check, one.status, one.days), []).append(one.column)
+    rows = []
+    for (check, status, days), found in groups.items():
+        of = tell("all_columns", language) if len(found) > 1 and known <= set(found) else ", ".join(filter(None, found))
+        rows.append([check, of or NONE, days_in_words(days, language), badge(status, tell(status, language))])
+    return table([tell(name, language) for name in ("check", "column", "days", "status")], rows)
+
+
 # --- incidents -------------------------------------------------------------------------------------------------------
 
 

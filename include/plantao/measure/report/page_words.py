@@ -109,6 +109,14 @@ TEXTS: dict[str, tuple[str, str]] = {
             "avaliados."
         ),
     ),
+    "unjudged": ("Checks that could not be made", "Verificações que não puderam ser feitas"),
+    "unjudged_note": (
+        "Of the runs of this period. What could not be checked is not known to be good.",
+        "Das execuções deste período. O que não pôde ser verificado não é sabidamente bom.",
+    ),
+    "check": ("check", "verificação"),
+    "days": ("days", "dias"),
+    "all_columns": ("all columns", "todas as colunas"),
     "columns": ("Inputs, column by column", "Entradas, coluna por coluna"),
     "columns_note": (
         (

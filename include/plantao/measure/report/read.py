@@ -20,6 +20,7 @@ from plantao.measure.report.data import (
     Incident,
     ReportData,
     Run,
+    Unjudged,
     Version,
 )
 from plantao.measure.report.point import Point
@@ -70,6 +71,7 @@ def read_report(connection: Connection, job: Job, first: date | None = None, las
             metrics=job.measure.metrics,
             segments=job.measure.segments,
             control_share=job.measure.control_group,
+            unjudged=_unjudged(connection, bounds),
             arrived=_arrived(connection, bounds),
             known_after=outcome.known_after if outcome else timedelta(0),
             mature_at=outcome.mature_at if outcome else 0.0,
@@ -100,7 +102,8 @@ def _figures(connection: Connection, job: Job, bounds: Mapping[str, Any]) -> lis
     query = (
         "select name, column_name, segment, window_start, window_end, value, lower, upper, n, maturity, status,"
         " detectable, model_version from metrics_latest where job = :job and role = 'champion'"
-        " and window_start >= :start and window_end <= :end order by n, model_version"
+        " and window_start >= :start and window_end <= :end and not starts_with(name, 'check_')"
+        " order by n, model_version"
     )
     found: dict[tuple[str, str, str, date], Figure] = {}
     for row in _all(connection, query, bounds):
@@ -134,6 +137,19 @@ def _incidents(connection: Connection, bounds: Mapping[str, Any]) -> list[Incide
         for row in _all(connection, query, bounds)
     ]
     return sorted(found, key=lambda one: (not one.is_open, GRAVITY.get(one.word, len(GRAVITY))))
+
+
+def _unjudged(connection: Connection, bounds: Mapping[str, Any]) -> list[Unjudged]:
+    """Read which checks could not be made, those of the most days first."""
+    query = (
+        "select name, column_name, status, count(distinct (window_start at time zone :zone)::date) as days"
+        " from metrics_latest where job = :job and role = 'champion' and starts_with(name, 'check_') and status <> 'ok'"
+        " and window_start >= :start and window_start < :end group by 1, 2, 3 order by days desc, 1, 2"
+    )
+    return [
+        Unjudged(row["name"].removeprefix("check_"), row["column_name"], row["status"], row["days"])
+        for row in _all(connection, query, bounds)
+    ]
 
 
 def _arrived(connection: Connection, bounds: Mapping[str, Any]) -> list[Arrived]:
