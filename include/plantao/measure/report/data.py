@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from plantao.measure.lanes.degradation import overdispersion, reference_days
+from plantao.measure.lanes.episode import REFERENCE_DAYS
 from plantao.measure.report.arrival import arrival
 from plantao.measure.report.chart.words import metric_name
 from plantao.measure.report.point import JUDGED, Mean, Point, last_judged, mean_of
@@ -174,6 +176,18 @@ class ReportData:
         values = [day.get(name) for day in days.get("performance") or ()]
         known = [float(value) for value in values if isinstance(value, int | float)]
         return sum(known) / len(known) if known else None
+
+
+def overdispersion_of(data: ReportData) -> float | None:
+    """Return how many times more the reference's days differ than independent rows would, told by the accuracy.
+
+    None for a regression, and with too few days to know how much they differ.
+    """
+    days = reference_days((data.reference.get("days") or {}).get("performance") or (), "accuracy")
+    counted = [(day.value, day.n) for day in days if day.counts and day.value is not None]
+    if len(counted) < REFERENCE_DAYS:
+        return None
+    return overdispersion([value for value, _ in counted], [n for _, n in counted])
 
 
 def arrival_of(data: ReportData) -> Arrival | None:

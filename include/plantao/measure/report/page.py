@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from plantao.measure.report.chart import style
 from plantao.measure.report.chart.words import NONE, day, metric_name, number, percent
-from plantao.measure.report.data import arrival_of, estimate_error
+from plantao.measure.report.data import arrival_of, estimate_error, overdispersion_of
 from plantao.measure.report.headline import headline
 from plantao.measure.report.page_style import CSS
 from plantao.measure.report.page_tables import (
@@ -183,6 +183,16 @@ def _versions(data: ReportData) -> str:
     return _section(tell("versions", data.language), table(names, lines))
 
 
+def _overdispersion(data: ReportData) -> str:
+    """Say why the limits do not come from the number of rows: how much more than them the days differ."""
+    found = overdispersion_of(data)
+    return (
+        ""
+        if found is None
+        else " " + tell("about_overdispersion", data.language, times=number(round(found, 1), data.language, 2))
+    )
+
+
 def _footer(data: ReportData) -> str:
     language = data.language
     days = data.reference.get("days") or {}
@@ -194,7 +204,8 @@ def _footer(data: ReportData) -> str:
     said = [
         about,
         tell("about_days", language, zone=str(data.now.tzinfo)),
-        *(tell(f"about_{what}", language) for what in ("detectable", "interval", "estimate", "drift")),
+        tell("about_detectable", language) + _overdispersion(data),
+        *(tell(f"about_{what}", language) for what in ("interval", "estimate", "drift")),
     ]
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     made = tell("made", language, moment=f"{_day(data, data.now.date())}, {data.now:%H:%M}")

@@ -216,6 +216,10 @@ TEXTS: dict[str, tuple[str, str]] = {
             "sem ser vista. A faixa nas figuras é a média da referência mais ou menos isso."
         ),
     ),
+    "about_overdispersion": (
+        "The accuracy of the reference's days differs {times} times as much as that of independent rows would.",
+        "A acurácia dos dias da referência difere {times} vezes o que linhas independentes difeririam.",
+    ),
     "about_interval": (
         (
             "An interval of several days is the wider of two: what the rows within the days give, and what the "
