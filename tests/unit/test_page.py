@@ -88,7 +88,13 @@ def test_no_id_stands_twice(written):
     assert set(re.findall(r"url\(#([^)]+)\)", written)) <= set(ids)
 
 
-def test_what_is_not_ok_is_shown_with_its_status(told):
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Draw nothing where only tables and sentences are looked at: it takes seconds."""
+    monkeypatch.setattr(report_page, "PICTURES", dict.fromkeys(report_page.PICTURES, lambda *_: None))
+
+
+def test_what_is_not_ok_is_shown_with_its_status(told, without_pictures):
     never = [Figure("f1", Point(day, None, n=0, status="undefined"), version=4) for day in told.days]
     text = Seen(page(replace(told, figures=[*told.figures, *never]))).said
     assert "F1" in text
@@ -111,8 +117,7 @@ def test_every_colour_of_the_pictures_has_one_for_the_dark(written):
     assert used <= set(DARK)
 
 
-def test_it_says_how_much_more_than_independent_rows_the_days_differ(told, monkeypatch):
-    monkeypatch.setattr(report_page, "PICTURES", dict.fromkeys(report_page.PICTURES, lambda *_: None))
+def test_it_says_how_much_more_than_independent_rows_the_days_differ(told, without_pictures):
     # In the story 900 rows a day have an accuracy of .807 with a deviation of .02: 1.5 times that of independent rows.
     assert overdispersion_of(told) == pytest.approx(0.02 / math.sqrt(0.807 * 0.193 / 900), rel=0.15)
     assert "differs 1.5 times as much as that of independent rows" in page(told)
