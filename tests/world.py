@@ -114,7 +114,7 @@ def _dumped(model: Any) -> bytes:
 
 def _fitted(frame: pd.DataFrame) -> bytes:
     """Return the classifier of a frame as it is dumped; of the same frame the same, which is fitted once."""
-    mark = frame.to_json()
+    mark = str(joblib.hash(frame))
     if mark not in _CLASSIFIERS:
         _CLASSIFIERS[mark] = _dumped(classifier(frame))
     return _CLASSIFIERS[mark]
