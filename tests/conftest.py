@@ -38,11 +38,17 @@ def pytest_configure(config) -> None:
 
 @pytest.fixture(autouse=True)
 def places_of_the_log() -> Iterator[None]:
-    """Close what a test opened for the log: a terminal that pytest has captured ends with the test."""
+    """Close what a test opened for the log: a terminal that pytest has captured ends with the test.
+
+    And the table of a database that is gone: its thread would try for ever, and the end of all tests wait for each.
+    """
     logger = log.logger
     handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
     yield
+    opened = [handler for handler in logger.handlers if handler not in handlers]
     logger.handlers[:], logger.propagate = handlers, propagate
+    for handler in opened:
+        handler.close()
     logger.setLevel(level)
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from plantao.measure.count.sketch import added
+from plantao.measure.report.arrival import Arrived
 from plantao.measure.report.data import Figure, Incident, ReportData, Run, Version
 from plantao.measure.report.point import Point
 
@@ -239,7 +240,9 @@ def states() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             for b, (n, p) in enumerate(zip(counts, positives, strict=True))
             if n
         }
-        state = {"kind": "binary", "decided": {"true": 1}, "bins": bins, "sums": {}}
+        soon, slow = 3 * rows // 5, rows // 20
+        lags = {"0": soon, "1": rows - soon - slow, "6": slow}
+        state = {"kind": "binary", "decided": {"true": 1}, "bins": bins, "sums": {}, "lags": lags}
         came_true.append({"day": day, "rows": rows, "labelled": rows, "model_version": 4, "state": state})
     return scored, came_true
 
@@ -291,6 +294,10 @@ def data(language: Any = "en") -> ReportData:
         score_state=added([row["state"] for row in scored[-28:]]), outcome_state={**state, "kind": "binary"},
         reference=reference(), model="flight_delay", version=4, reference_version=1, objective="minutes_saved",
         metrics=("roc_auc", "log_loss", "brier", "bias"), segments=("origin", "carrier"), control_share=0.05,
+        arrived=[
+            Arrived(row["day"], row["rows"], row["labelled"], {int(n): k for n, k in row["state"]["lags"].items()})
+            for row in came_true
+        ],
         language=language,
     )  # fmt: skip
 

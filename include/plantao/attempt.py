@@ -79,6 +79,7 @@ class Attempt:
         self.read = self.late = 0
         self.load: write.Load | None = None
         self.keys: KeyRange | None = None
+        self.reference: int | None = None
         self.features = query.Features((), ((),))
         self.moment = ""
         self.note: str | None = None
@@ -113,8 +114,8 @@ class Attempt:
         return self._publish(opened, sketch), sketch
 
     def _new_sketch(self, source: Source, manifest: Manifest) -> Sketch:
-        """Return what the scored rows are folded into, in the cells of the reference in force."""
-        reference = state.reference_of(self.connection, self.job, manifest.version)
+        """Return what the scored rows are folded into, in the cells of the reference in force, or of a named one."""
+        reference = state.reference_of(self.connection, self.job, manifest.version, self.reference)
         self.series = Series(self.job, self.role, manifest.version, reference.version)
         segments = state.known_segments(self.connection, self.job, source.segments)
         return Sketch(manifest.contract, manifest.output, reference.profile, self.job.zone, segments)

@@ -60,6 +60,8 @@ class Part:
     window: Window
     keys: KeyRange
     rescore: bool
+    reference: int | None = None
+    """In the cells of which reference the rows are counted, the same for all parts; None in plans older than this."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the part as plain values, small enough for an XCom."""
@@ -113,8 +115,9 @@ class _Planning(Attempt):
                 boundaries = self._boundaries(opened.snapshot, opened.source, opened.extraction)
         edges = [None, *boundaries, None]
         run_id, number = self.run_id or 0, version.manifest.version
+        reference = state.reference_of(self.connection, self.job, number).version
         return [
-            Part(run_id, place, number, self.request.window, KeyRange(*pair), self.request.rescore)
+            Part(run_id, place, number, self.request.window, KeyRange(*pair), self.request.rescore, reference)
             for place, pair in enumerate(pairwise(edges))
         ]
 
@@ -157,7 +160,7 @@ class _PartAttempt(Attempt):
     def __init__(self, request: Request, place: Place, connection: Connection, part: Part, taken: Taken) -> None:
         super().__init__(request, place, connection, part.run_id)
         self.part, self.taken = part, taken
-        self.keys = part.keys
+        self.keys, self.reference = part.keys, part.reference
 
     def _start_challengers(self) -> None:
         self.beside = challengers = beside.ChallengersOfPart(self.request, self.place)

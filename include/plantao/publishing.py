@@ -158,6 +158,7 @@ class _Publishing:
             series = Series(request.job, self.attempt["role"], self.attempt["model_version"], reference)
             add = state.add_run if self.shadow else run_checks.add_checked
             add(self.connection, series, state.merged(lines), request, counts=counts, dropped=dropped)
+            request = replace(request, rescore=False)  # the days have begun anew once, and what was added stays
 
     def _move(self, table: PredictionTable, part: Mapping[str, Any]) -> tuple[int, int]:
         """Move one part's rows, and return how many were new and how many earlier predictions they replaced."""

@@ -273,7 +273,8 @@ def test_measure_writes_figures_once(plantao, world, job):
     mean = world.results("select avg(score) from predictions.bad_reading")[0][0]
     assert figures[("mean_score", "")] == pytest.approx(mean)
     plantao("measure", "bad_reading", "--from", "2013-04-01", "--to", "2013-04-02")
-    assert world.results("select count(*) from plantao.metrics") == [(len(figures),)]
+    written = world.results("select count(*) from plantao.metrics where not starts_with(name, 'check_')")
+    assert written == [(len(figures),)]
 
 
 def test_the_url_of_a_connection_is_for_psql(plantao, world):

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 import steady
 from plantao import ledger
 from plantao.measure import measuring, records
+from plantao.measure.lanes import performance
 from plantao.measure.metrics import quality
 from plantao.measure.outcome.tally import merged
 from steady import MEASURE, alerts, figures, incidents, period, reveal
@@ -282,6 +283,35 @@ def test_the_control_group_is_told_apart_also_in_a_table_older_than_it(client):
     lower, upper = figures(client, "effect", "lower, upper", "column_name = 'outcome'")[0]
     assert lower < outcome[~outcome["c"]]["bad"].mean() - outcome[outcome["c"]]["bad"].mean() < upper
     assert np.isfinite([lower, upper]).all()
+
+
+def test_a_control_group_of_another_size_or_none_leaves_the_days_before_it_right(client):
+    declared = JOB + MEASURE + "control_group = 0.5\n"
+    job = steady.ready(client, declared, last=3, per_day=200)
+    client.score(job, day(1))
+    job = client.job(declared.replace("0.5", "0.1"))
+    client.score(job, day(2))
+    reveal(client, 1, 3, per_day=200)
+    assert measuring.measure(job, period(1, 2), client.place).problems == {}
+
+    def weighted():
+        return [line[2] for line in figures(client, "accuracy_weighted")]
+
+    assert weighted() == ["ok", "ok"]
+    job = client.job(JOB + MEASURE)
+    client.score(job, day(3))
+    assert measuring.measure(job, period(1, 3), client.place).problems == {}
+    assert weighted() == ["ok", "ok"]
+    assigned = client.results(
+        "select sum((state -> 'assigned' ->> 0)::float8), sum((state -> 'assigned' ->> 1)::float8)"
+        " from plantao.daily_outcomes where segment in ('@control', '@treated') group by day order by day"
+    )
+    assert assigned == [(pytest.approx(100), pytest.approx(50)), (pytest.approx(20), pytest.approx(18))]
+    # What was tallied before the shares were kept is held against today's, and without one it is not told.
+    client.results("update plantao.daily_outcomes set state = state - 'assigned'")
+    client.results("delete from plantao.metrics where name = 'accuracy_weighted'")
+    assert performance.measure_performance(job, client.place)
+    assert weighted() == []
 
 
 def test_a_reference_of_too_few_days_says_that_nothing_is_watched(world, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -9,9 +10,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
 import steady
+from plantao import fan_out, publishing
+from plantao.attempt import Attempt
 from plantao.errors import UsageError
+from plantao.fan_out import Part
 from plantao.measure import measuring
 from plantao.measure.rebase import rebase
+from plantao.request import Request
 from plantao.versions import promotion
 from steady import MEASURE, PER_DAY, incidents, period, reveal
 from world import JOB, World, day, preparation, training_frame
@@ -81,6 +86,65 @@ def test_a_baseline_needs_predictions_of_the_champion(client):
     with pytest.raises(UsageError, match="version 2, the champion, has no predictions"):
         rebase(job, client.place, FIRST, "too early")
     assert client.results("select count(*) from plantao.reference_versions") == [(0,)]
+
+
+def reference_of_days(world, first=3):
+    return world.results(
+        "select to_char(day, 'DD'), reference_version, sum(rows) from plantao.daily_state where column_name = ''"
+        " and segment = '' and day >= %s group by 1, 2 order by 1, 2",
+        (date(2013, 4, first),),
+    )
+
+
+def test_a_run_that_began_before_the_baseline_is_counted_anew_in_its_bins(client, monkeypatch):
+    job = scored(client, 4)
+    steady.insert(client, steady.days(5, 5))
+    stream = Attempt._stream
+
+    def slowly(self, *arguments):
+        rebase(job, client.place, FIRST, "a new season")
+        stream(self, *arguments)
+
+    monkeypatch.setattr(Attempt, "_stream", slowly)
+    client.score(job, day(5))
+    assert reference_of_days(client, 5) == [("05", 1, PER_DAY)]
+    measuring.freshen(job, client.place)
+    assert reference_of_days(client) == [(number, 2, PER_DAY) for number in ("03", "04", "05")]
+    assert client.results("select count(*) from plantao.stale_days") == [(0,)]
+
+
+@pytest.mark.parametrize("rescore", [False, True])
+def test_a_baseline_between_two_parts_of_a_run_changes_nothing_of_it(client, rescore):
+    scored(client, 5 if rescore else 4)
+    if not rescore:
+        steady.insert(client, steady.days(5, 5))
+    job = client.job(SOON_KNOWN.replace("[load]", "parts = 3\n\n[load]"))
+    parts = fan_out.plan(Request(job, day(5), rescore=rescore), client.place)
+    fan_out.score_part(job, Part.of(parts[0].as_dict()), client.place)
+    rebase(job, client.place, FIRST, "a new season")
+    for part in parts[1:]:
+        fan_out.score_part(job, Part.of(part.as_dict()), client.place)
+    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == PER_DAY
+    # The whole run was counted in the bins, and held against the days, with which it began.
+    assert reference_of_days(client, 5) == [("05", 1, PER_DAY)]
+    assert incidents(client) == []
+    measuring.freshen(job, client.place)
+    assert reference_of_days(client) == [(number, 2, PER_DAY) for number in ("03", "04", "05")]
+
+
+def test_parts_in_the_bins_of_two_baselines_lose_no_row_of_their_day(client):
+    """As of a challenger, or of a run that was planned before parts knew their baseline."""
+    scored(client, 5)
+    job = client.job(SOON_KNOWN.replace("[load]", "parts = 3\n\n[load]"))
+    parts = fan_out.plan(Request(job, day(5), rescore=True), client.place)
+    for part in parts:
+        fan_out.score_part(job, replace(part, reference=None), client.place)
+        if part.number == 1:
+            rebase(job, client.place, FIRST, "a new season")
+    publishing.publish(job, parts[0].run_id, client.place)
+    assert sum(rows for _, _, rows in reference_of_days(client, 5)) == PER_DAY
+    measuring.freshen(job, client.place)
+    assert reference_of_days(client, 5) == [("05", 2, PER_DAY)]
 
 
 def test_a_regression_has_a_baseline_too(client):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +17,22 @@ from plantao.measure.report.data import week_of
 from plantao.measure.report.headline import headline
 from plantao.measure.report.page import page
 from plantao.measure.report.read import read_report
+from world import World
 
+ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def told(server, tmp_path_factory):
+    """A world with the story in its tables, and the job; for who only reads."""
+    with World.create(server, tmp_path_factory.mktemp("told")) as created:
+        yield created, story.tell(created)
+
+
+@pytest.fixture(scope="module")
+def data(told):
+    return read(*told)
 
 
 def read(world, job, *period):
@@ -24,8 +40,7 @@ def read(world, job, *period):
         return read_report(connection, job, *period)
 
 
-def test_the_report_reads_what_the_tables_tell(world):
-    data = read(world, story.tell(world))
+def test_the_report_reads_what_the_tables_tell(data):
     assert (data.first, data.last, len(data.days)) == (story.FIRST, story.LAST, 120)
     assert (data.version, data.reference_version, data.main_metric) == (4, 1, "roc_auc")
     assert [point.status for point in data.points("roc_auc")][-4:] == ["ok", "provisional", "provisional", "no_labels"]
@@ -38,19 +53,37 @@ def test_the_report_reads_what_the_tables_tell(world):
     assert [(one.version, one.day) for one in data.versions][-1] == (4, story.FIRST + timedelta(days=41))
 
 
-def test_the_headline_says_degraded_since_when_and_for_whom(world):
-    told = headline(read(world, story.tell(world)))
-    assert told.level == "degraded"
-    assert told.title == "Degraded since 13 Nov 2013"
-    text = " ".join(told.sentences)
+def test_the_report_reads_when_outcomes_arrived(data):
+    assert len(data.arrived) == story.DAYS - story.NEW_VERSION
+    assert [(one.day, one.rows, one.labelled, one.lags) for one in data.arrived] == [
+        (one.day, one.rows, one.labelled, one.lags) for one in story.data().arrived
+    ]
+    assert (data.known_after, data.mature_at) == (timedelta(days=1), 0.8)
+
+
+def test_the_queries_of_the_documentation_run(told):
+    world, _ = told
+    said = (ROOT / "docs" / "measuring.md").read_text()
+    (block,) = re.findall(r"^```sql\n(.*?)^```", said, re.MULTILINE | re.DOTALL)
+    answers = {query: world.results(query) for query in block.split(";\n") if query.strip()}
+    ((arrivals,),) = [[rows for query, rows in answers.items() if "'lags'" in query]]
+    shares = [(days, float(share)) for days, _, share in arrivals]
+    assert shares == [(1, pytest.approx(0.6, abs=0.01)), (2, pytest.approx(0.95, abs=0.01)), (7, 1.0)]
+
+
+def test_the_headline_says_degraded_since_when_and_for_whom(data):
+    found = headline(data)
+    assert found.level == "degraded"
+    assert found.title == "Degraded since 13 Nov 2013"
+    text = " ".join(found.sentences)
     assert "Worst for carrier=EV, origin=LGA." in text
     assert text.startswith("Minutes saved per row is 0.6")
     assert "ROC AUC is 0.6" in text
     assert "3 incidents are open." in text
 
 
-def test_a_period_ends_where_it_is_told_to(world):
-    data = read(world, story.tell(world), date(2013, 8, 10), date(2013, 8, 20))
+def test_a_period_ends_where_it_is_told_to(told):
+    data = read(*told, date(2013, 8, 10), date(2013, 8, 20))
     assert (data.days[0], data.days[-1]) == (date(2013, 8, 10), date(2013, 8, 20))
     assert {figure.point.day for figure in data.figures} == set(data.days)
     assert not data.incidents
@@ -78,9 +111,9 @@ def test_a_new_job_has_a_report_that_says_so(world):
 
 
 @pytest.fixture
-def written(world, tmp_path, monkeypatch, capsys):
+def written(told, monkeypatch, capsys):
     """Return a function that calls `plantao report` and gives back the folder and the exit status."""
-    for name, value in world.environment.items():
+    for name, value in told[0].environment.items():
         monkeypatch.setenv(name, value)
 
     def call(*arguments):
@@ -93,8 +126,7 @@ def written(world, tmp_path, monkeypatch, capsys):
     return call
 
 
-def test_the_command_writes_the_page_and_the_pictures(world, written, tmp_path):
-    story.tell(world)
+def test_the_command_writes_the_page_and_the_pictures(written, tmp_path):
     out, folder = tmp_path / "out" / "report.html", tmp_path / "pictures"
     assert not written("--out", str(out), "--png", str(folder), "--from", "2013-10-01", "--to", "2013-12-01")
     assert "Degraded since" in out.read_text()
@@ -103,36 +135,46 @@ def test_the_command_writes_the_page_and_the_pictures(world, written, tmp_path):
 
 
 @pytest.mark.parametrize("period", [("2013-10-02", "2013-10-02"), ("yesterday", "2013-10-02")])
-def test_a_period_that_is_none_is_wrong_usage(world, written, tmp_path, period):
-    story.tell(world)
+def test_a_period_that_is_none_is_wrong_usage(written, tmp_path, period):
     assert written("--out", str(tmp_path / "x.html"), "--from", period[0], "--to", period[1]) == 2
     assert not (tmp_path / "x.html").exists()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def file(data, tmp_path_factory):
+    """The page, as it is written."""
+    found = tmp_path_factory.mktemp("page") / "report.html"
+    found.write_text(page(data), encoding="utf-8")
+    return found
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
-def test_the_page_opens_offline_at_both_widths(world, tmp_path, width, scheme):
-    from playwright.sync_api import sync_playwright
-
-    file = tmp_path / "report.html"
-    file.write_text(page(read(world, story.tell(world))), encoding="utf-8")
+def test_the_page_opens_offline_at_both_widths(browser, file, width, scheme):
     said, asked = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": width, "height": 800}, offline=True, color_scheme=scheme)
-        opened = context.new_page()
-        opened.on("console", lambda message: said.append(message.text))
-        opened.on("pageerror", lambda error: said.append(str(error)))
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.goto(file.as_uri())
-        # As wide as the screen, and not a pixel wider: nobody scrolls sideways on a phone.
-        assert opened.evaluate("document.documentElement.scrollWidth") <= width
-        shown = opened.evaluate(
-            "[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width).length"
-        )
-        browser.close()
+    context = browser.new_context(viewport={"width": width, "height": 800}, offline=True, color_scheme=scheme)
+    opened = context.new_page()
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(file.as_uri())
+    # As wide as the screen, and not a pixel wider: nobody scrolls sideways on a phone.
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    shown = opened.evaluate("[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width).length")
+    context.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert shown == len(pictures.PICTURES)

@@ -70,8 +70,9 @@ def test_the_reader_role_reads_predictions_history_and_how_things_stand(world):
     job = world.ready()
     world.score(job, day(1))
     world.score(job, day(1), rescore=True)
+    unjudged = 4 * 3 + 2  # of 20 rows: four checks of each column, the score, the number of rows
     for table, rows in (("predictions.bad_reading", 20), ("predictions.bad_reading_history", 20),
-                        ("plantao.status", 1), ("plantao.metrics_latest", 0), ("plantao.model_timeline", 1),
+                        ("plantao.status", 1), ("plantao.metrics_latest", unjudged), ("plantao.model_timeline", 1),
                         ("plantao.reconciliations", 0), ("plantao.daily_outcomes", 0), ("plantao.daily_state", 4),
                         ("plantao.incidents", 0), ("plantao.reference_versions", 0)):  # fmt: skip
         assert world.sql(f"select count(*) from {table}", user=ANALYST) == [(rows,)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date
+from types import SimpleNamespace
 
 import pytest
 
+from plantao.measure.lanes import drift, drifting
 from plantao.measure.lanes.conditions import (
     Close,
     Condition,
@@ -14,6 +16,7 @@ from plantao.measure.lanes.conditions import (
     Subject,
     Worsen,
     changes,
+    column_mark,
     fingerprint,
     of_break,
     of_episode,
@@ -21,6 +24,7 @@ from plantao.measure.lanes.conditions import (
 )
 from plantao.measure.lanes.episode import Episode
 from plantao.measure.lanes.finding import Break, NotJudged
+from plantao.measure.records import Counted
 
 DAY = date(2013, 7, 1)
 
@@ -76,6 +80,23 @@ def test_fingerprints_say_what_makes_it_the_same_condition():
     assert (found.fingerprint, found.word, found.severity) == ("break null_share dep_hour", "broken", 50)
     assert "source" in found.next_step
     assert of_break(Break("row_count", "", 1, 400, 1, ""), DAY).fingerprint == "break row_count"
+
+
+def test_a_column_called_score_is_not_the_score(monkeypatch):
+    named = ["", "score", '"score"', '"', "x", "a score"]
+    marks = [column_mark(column) for column in named]
+    assert len(set(marks)) == len(named)
+    assert [marks[0], *marks[4:]] == ["score", "x", "a score"]  # as they always were
+    monkeypatch.setattr(drift, "episodes", lambda *_: [Episode(DAY, None, 2.0, DAY, "far")])
+    job = SimpleNamespace(zone=UTC)
+    reference = {"columns": {"score": {}, "x": {}}, "score": {}}
+    compared = drifting._Compared(job, "champion", Counted(3, 1, {}), reference)
+    found = {one.fingerprint: (one.details["column"], one.message) for one in compared.conditions(DAY)}
+    assert found == {
+        "drift score v3": ("", "the score has moved away from the reference: far"),
+        'drift "score" v3': ("score", '"score" has moved away from the reference: far'),
+        "drift x v3": ("x", "x has moved away from the reference: far"),
+    }
 
 
 def test_degraded_and_watch_are_one_condition_and_improved_is_another():

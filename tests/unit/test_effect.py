@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -209,6 +210,31 @@ def test_what_cannot_be_said_is_not_said():
     assert {one.status for one in weighted(*unlabelled, 0.1, "binary", positive=1)} == {"no_labels"}
     with pytest.raises(ValueError, match="share"):
         weighted(treated, control, 0.0, "binary", positive=1)
+
+
+def test_each_group_is_held_against_the_shares_by_which_its_own_rows_were_drawn():
+    def drawn(share, groups):
+        return [
+            replace(one, state={**one.state, "assigned": [share * one.rows, share * (1 - share) * one.rows]})
+            for one in groups
+        ]
+
+    def status(groups, today):
+        return by_name(weighted(*groups, today, "binary", positive=1, wanted=["accuracy"]))[
+            "accuracy_weighted", ""
+        ].status
+
+    groups = only_acted_on(*loans(5, 2_000))
+    own = drawn(SHARE, groups)
+    assert [status(own, today) for today in (SHARE, 0.3, 0.0)] == ["ok"] * 3
+    assert status(drawn(0.3, groups), SHARE) == "failed"
+    assert status([own[0], groups[1]], 0.3) == "failed"  # one that does not say is held against today's
+    # Two days with different shares together: what is expected adds up.
+    repays, score, decision, _ = loans(6, 4_000)
+    half = only_acted_on(repays, score, decision, np.random.default_rng(6).random(4_000) < 0.5)
+    both = [merged(pair) for pair in zip(own, drawn(0.5, half), strict=True)]
+    assert status(both, 0.5) == "ok"
+    assert status(drawn(0.5, both), 0.5) == "failed"
 
 
 def test_a_handful_of_control_rows_is_not_enough_to_stand_for_hundreds():

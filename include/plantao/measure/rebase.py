@@ -20,6 +20,9 @@ from plantao import database, ledger, log
 from plantao.errors import SourceRefused, TargetRefused, UsageError
 from plantao.extract import query, read
 from plantao.extract.window import of_days
+from plantao.job_types import parse_table_name
+from plantao.load import write
+from plantao.load.table import shadow_job
 from plantao.measure import records
 from plantao.measure.count import answered
 from plantao.measure.count.bins import SCORE_BINS, labels
@@ -157,8 +160,9 @@ def _write(  # noqa: PLR0913, PLR0917 - what a baseline is known by
     connection: Connection, job: Job, version: int, profile: Mapping[str, Any], days: tuple[date, date], why: str
 ) -> int:
     values = {"job": job.name, "version": version, "from": days[0], "until": days[1], "who": getpass.getuser()}
-    lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.rebase ' || :job, 0))")
-    connection.execute(lock, values)
+    # A run makes its rows visible before, and its days are found below; or after, and finds this baseline itself.
+    for one in (job, shadow_job(job)):
+        write.take_lock(connection, "plantao.load {}.{}".format(*parse_table_name(one.load.table)))
     insert = text(
         "insert into reference_versions (job, model_version, reference_version, reference, from_day, until_day, who,"
         " why) select :job, :version, coalesce(max(reference_version), 1) + 1, cast(:reference as jsonb), :from,"

@@ -61,8 +61,13 @@ class Reference:
     profile: Profile
 
 
-def reference_of(connection: Connection, job: Job, version: int) -> Reference:
-    """Return the reference in force for a job and a model version: the newest one from production, or the model's."""
+def reference_of(connection: Connection, job: Job, version: int, number: int | None = None) -> Reference:
+    """Return the reference in force for a job and a model version: the newest one from production, or the model's.
+
+    With a `number`, that one.
+    """
+    if number is not None:
+        return Reference(number, reference_numbered(connection, job, version, number))
     query = text(
         "select reference_version, reference from reference_versions where job = :job and model_version = :version"
         " union all select 1, reference from models where model = :model and version = :version"
@@ -166,7 +171,8 @@ def add_run(  # noqa: PLR0913 - what was folded, and what became of the rows
 ) -> None:
     """Add what a run has folded, inside the transaction that makes its rows visible.
 
-    `dropped` rows were folded, but another run had been faster.
+    `dropped` rows were folded, but another run had been faster. When a newer baseline was drawn since the run began,
+    its days have to be counted again too.
     """
     why = None
     if dropped:
@@ -174,6 +180,13 @@ def add_run(  # noqa: PLR0913 - what was folded, and what became of the rows
     elif counts.rescored:
         why = f"{counts.rescored} rows were scored again"
     add(connection, series, states, replaced=request.window if request.rescore and not dropped else None, stale=why)
+    outdated = text(
+        "insert into stale_days (job, role, day, why) select :job, :role, day, 'a newer baseline has bins of its own'"
+        " from unnest(cast(:days as date[])) as day where exists (select from reference_versions where job = :job"
+        " and model_version = :version and reference_version > :reference and from_day <= day)"
+        " on conflict (job, role, day) do nothing"
+    )
+    connection.execute(outdated, {**series.values, "days": sorted({day for day, _, _ in states})})
 
 
 def forget(connection: Connection, job: Job, role: Role, days: Sequence[date], version: int | None = None) -> None:

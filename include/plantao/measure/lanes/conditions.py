@@ -5,6 +5,7 @@ Pure. A condition is a state, not an event: it notifies when it opens, when it g
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -90,6 +91,20 @@ class Subject:
 def fingerprint(lane: Lane, *parts: str) -> str:
     """Return what makes two conditions the same, such as 'degraded roc_auc v3' or 'break null_share dep_hour'."""
     return " ".join([lane, *(part for part in parts if part)])
+
+
+def column_mark(column: str) -> str:
+    """Return what a fingerprint calls a column: its name, and `score` for the score, whose column has none.
+
+    A column that is called score itself stands in quotes, and so does one whose name begins with a quote, so that no
+    two are called the same.
+    """
+    if column == SCORE or column.startswith('"'):
+        return json.dumps(column, ensure_ascii=False)
+    return column or SCORE
+
+
+SCORE = "score"
 
 
 def of_break(found: Break, since: date) -> Condition:

@@ -17,7 +17,7 @@ from plantao.extract.window import of_days
 from plantao.measure import records
 from plantao.measure.count import cells, state
 from plantao.measure.lanes import drift
-from plantao.measure.lanes.conditions import Condition, fingerprint
+from plantao.measure.lanes.conditions import Condition, column_mark, fingerprint
 from plantao.measure.metrics import history
 from plantao.measure.metrics.metric import Metric
 
@@ -128,10 +128,10 @@ class _Compared:
             episodes = drift.episodes(days, daily, self._weekly(column, days), limits, len(self.columns))
             if not episodes or episodes[-1].closed is not None:
                 continue
-            episode, shown = episodes[-1], column or "the score"
+            episode, shown = episodes[-1], column_mark(column) if column else "the score"
             yield Condition(
                 "drift",
-                fingerprint("drift", column or "score", f"v{self.counted.version}"),
+                fingerprint("drift", column_mark(column), f"v{self.counted.version}"),
                 "drifting",
                 episode.worst,
                 episode.opened,

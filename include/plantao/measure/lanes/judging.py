@@ -14,8 +14,9 @@ from plantao.extract.window import of_days
 from plantao.measure.lanes import degradation
 from plantao.measure.lanes.conditions import Condition, Subject, fingerprint, of_episode
 from plantao.measure.lanes.degradation import DIRECTIONS, DayValue
+from plantao.measure.lanes.evidence import PERSISTS, UNTOLD
 from plantao.measure.metrics import estimate, quality
-from plantao.measure.metrics.effect import weighted
+from plantao.measure.metrics.effect import says_its_share, weighted
 from plantao.measure.metrics.estimate import Calibration
 from plantao.measure.metrics.metric import Metric, Where
 from plantao.measure.metrics.quality import Measurement
@@ -41,9 +42,6 @@ WATCHED = {
     "regression": ("mae", "bias"),
 }
 OF_A_SEGMENT = {"binary": ("roc_auc", "accuracy", "bias"), "multiclass": ("accuracy",), "regression": ("mae", "bias")}
-PERSISTS = 3
-"""So many days in a row without a figure are a condition."""
-UNTOLD = frozenset({"undefined", "failed"})
 WEEK = 7
 ARMS = ("@treated", "@control")
 
@@ -89,7 +87,7 @@ class Judged:
                 of_segment = self._where(day, segment)
                 for one in self._measured(tally, OF_A_SEGMENT[self.output.kind], mature=mature):
                     yield of_segment.metric(one, coverage(tally.labelled, tally.rows))
-        if all(arm in of_day for arm in ARMS):
+        if self._has_groups(of_day):
             for one in self._effect(of_day, mature=mature):
                 yield where.metric(one, known)
 
@@ -102,6 +100,12 @@ class Judged:
 
     def _measured(self, tally: Tally, wanted: Sequence[str], *, mature: bool) -> list[Measurement]:
         return quality.measure_tally(tally, self.output.kind, self.output.positive, wanted, mature)
+
+    def _has_groups(self, of_day: Mapping[str, Tally]) -> bool:
+        """Tell whether a day has a control group whose share is known: its own, or the one of today."""
+        if not all(arm in of_day for arm in ARMS):
+            return False
+        return says_its_share(*(of_day[arm] for arm in ARMS)) or self.job.measure.control_group > 0
 
     def _effect(self, of_day: Mapping[str, Tally], *, mature: bool) -> list[Measurement]:
         objective = self.job.measure.objective

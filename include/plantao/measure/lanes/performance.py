@@ -6,12 +6,15 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+
 from plantao import database, ledger, log
 from plantao.alert.incidents import settle
 from plantao.errors import TargetRefused
-from plantao.extract.window import of_days
+from plantao.extract.window import Window, of_days
 from plantao.measure import records
 from plantao.measure.count import state
+from plantao.measure.lanes import evidence
 from plantao.measure.lanes.conditions import over
 from plantao.measure.lanes.degradation import DayValue
 from plantao.measure.lanes.judging import Judged
@@ -30,12 +33,15 @@ if TYPE_CHECKING:
 
     from plantao.job import Job
     from plantao.ledger import Role
+    from plantao.measure.lanes.conditions import Condition
     from plantao.measure.metrics.objective_sql import Worth
     from plantao.place import Place
     from plantao.score.manifest import Output
 
 DAYS_JUDGED = 400
 """How far back an episode that is still open can have begun."""
+WINDOWS_JUDGED = 100
+"""How far back it is told since when a check could not be made; of an hourly job these are four days."""
 DAYS_AGAIN = 35
 """A day becomes mature with time alone, so the last ones are measured again."""
 
@@ -125,7 +131,25 @@ def _settle(connection: Connection, job: Job, judged: Judged, newest: date) -> N
     found = judged.conditions(valued)
     settle(connection, job.name, "degraded", found, version=judged.version, over=partial(over, version=judged.version))
     missing = judged.missing([(day, m.status) for day, m in worth])
+    missing += _unchecked(connection, job, judged.version)
     settle(connection, job.name, "missing", missing, version=judged.version)
+
+
+def _unchecked(connection: Connection, job: Job, version: int) -> list[Condition]:
+    """Return the checks of runs that could not be made for days on end."""
+    rows = connection.execute(NEWEST_WINDOWS, {"job": job.name, "limit": WINDOWS_JUDGED}).all()
+    if not rows:
+        return []
+    scored = [(Window.of(row.window_start, row.window_end), row.model_version) for row in rows]
+    kept = history.checks_since(connection, job, min(window.start for window, _ in scored))
+    return evidence.persisting(scored, kept, version, job.zone)
+
+
+NEWEST_WINDOWS = text(
+    "select window_start, window_end, model_version from (select distinct on (window_start, window_end) * from runs"
+    " where job = :job and role = 'champion' and status = 'succeeded' and rows_scored > 0"
+    " order by window_start desc, window_end desc, run_id desc) as r order by window_start desc limit :limit"
+)
 
 
 # --- the business objective ------------------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from plantao.errors import ChecksFailed
 from plantao.extract.window import listed_days, of_days
 from plantao.measure.count import state
 from plantao.measure.count.sketch import added
-from plantao.measure.lanes import breaks
+from plantao.measure.lanes import breaks, evidence
 from plantao.measure.lanes.conditions import of_break, unjudged
 from plantao.measure.lanes.finding import LOOK_AT, Break, Findings
+from plantao.measure.metrics import history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,7 @@ class Looked:
 
     findings: Findings
     first_day: date
+    rows: int
     newest: bool
     """Whether no later window has been scored: an old window opens and closes no incident of today."""
 
@@ -95,7 +97,8 @@ def look(
             before = 0 if request.rescore else history.get(day, 0)
             rows = before + states.get((day, "", ""), (0, {}))[0]
             findings.take(breaks.row_count(day, rows, reference, history))
-    return Looked(findings, days[0], newest)
+    seen = sum(rows for (day, segment, column), (rows, _) in states.items() if day in inside and not segment + column)
+    return Looked(findings, days[0], seen, newest)
 
 
 def _days(request: Request, states: Mapping[Key, tuple[int, State]]) -> tuple[list[date], bool]:
@@ -144,6 +147,8 @@ def refuse_blocked(request: Request, looked: Looked) -> None:
 def tell(connection: Connection, request: Request, looked: Looked, version: int) -> None:
     """Write down what has failed and what has recovered, inside the transaction that makes the rows visible."""
     job, findings = request.job, looked.findings
+    if findings.looked:
+        _keep_evidence(connection, request, looked, version)
     conditions = [of_break(found, looked.first_day) for found in findings.breaks]
     if looked.newest:
         silent = {*unjudged(findings.not_judged), *(() if findings.looked else _all_open(connection, job))}
@@ -153,6 +158,23 @@ def tell(connection: Connection, request: Request, looked: Looked, version: int)
         message = f"{job.name}: in the past window {request.window.shown(job.zone)}: {condition.message}"
         about = f"{job.name} {condition.fingerprint} {looked.first_day}"
         raise_alert(connection, Alert("break", about, message, condition.next_step, job.name))
+
+
+def _keep_evidence(connection: Connection, request: Request, looked: Looked, version: int) -> None:
+    """Keep what could not be judged, and that what could not be before now is."""
+    job, window = request.job, request.window
+    values = {"job": job.name, "start": window.start, "end": window.end}
+    whole = request.rescore or not connection.execute(SCORED_BEFORE, values).scalar_one()
+    kept = history.checks_of(connection, job, window)
+    found = evidence.figures(window, version, looked.rows, looked.findings.not_judged, kept, whole=whole)
+    if found:
+        history.keep(connection, job, found)
+
+
+SCORED_BEFORE = text(
+    "select exists (select from runs where job = :job and role = 'champion' and status = 'succeeded'"
+    " and window_start = :start and window_end = :end and rows_scored > 0)"
+)
 
 
 def _all_open(connection: Connection, job: Job) -> list[str]:

@@ -55,14 +55,14 @@ def weighted(  # noqa: PLR0913 - what the groups are, and what is asked about th
     outcome of a regression; each class of several) and, with `worths`, of the value per row (`objective_per_row`). Not
     defined where the outcomes of a decision are seen in the control group only.
 
-    A control group that cannot be a random `share` of the rows makes the weighted figures and the effect *failed*.
+    A control group that cannot be a random part of the rows makes the weighted figures and the effect *failed*. How
+    many rows it should have say the tallies themselves (`assigned`), by the share with which each row was drawn;
+    `share` is for tallies that do not.
 
     Raises:
-        ValueError: `share` is not between 0 and 1.
+        ValueError: `share` is asked for, and not between 0 and 1.
     """
-    if not 0 < share < 1:
-        message = f"a control group is a share of the rows between 0 and 1, not {share}"
-        raise ValueError(message)
+    expected, variance = _assigned(treated, control, share)
     found = [
         *renamed(measure_tally(treated, kind, positive, wanted, mature), "_treated"),
         *renamed(measure_tally(control, kind, positive, wanted, mature), "_control"),
@@ -74,7 +74,7 @@ def weighted(  # noqa: PLR0913 - what the groups are, and what is asked about th
     status: Status | None = None
     if not both.labelled:
         status = "no_labels" if both.rows else "no_rows"
-    elif not _is_random(treated.rows, control.rows, share):
+    elif abs(control.rows - expected) > IMPOSSIBLE * math.sqrt(variance) + 1:
         status = "failed"
     if status is not None:
         return found + _nothing([*(f"{name}_weighted" for name in names), "effect"], both, status)
@@ -97,9 +97,21 @@ def _guarded(names: Sequence[str], both: Tally, found: Callable[[], list[Measure
         return _nothing(names, both, "failed")
 
 
-def _is_random(treated: int, control: int, share: float) -> bool:
-    rows = treated + control
-    return abs(control - rows * share) <= IMPOSSIBLE * math.sqrt(rows * share * (1 - share)) + 1
+def says_its_share(treated: Tally, control: Tally) -> bool:
+    """Tell whether two groups say themselves by which share their rows were drawn."""
+    return all("assigned" in one.state for one in (treated, control) if one.rows)
+
+
+def _assigned(treated: Tally, control: Tally, share: float) -> tuple[float, float]:
+    """Return how many control rows are to be expected, and the variance of that."""
+    rows = treated.rows + control.rows
+    if rows and says_its_share(treated, control):
+        pairs = [one.state["assigned"] for one in (treated, control) if one.rows]
+        return math.fsum(pair[0] for pair in pairs), math.fsum(pair[1] for pair in pairs)
+    if not 0 < share < 1:
+        message = f"a control group is a share of the rows between 0 and 1, not {share}"
+        raise ValueError(message)
+    return rows * share, rows * share * (1 - share)
 
 
 def _weighted(

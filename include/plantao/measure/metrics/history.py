@@ -64,6 +64,20 @@ def series(connection: Connection, job: Job, names: Sequence[str], since: dateti
     return _newest(connection, job, condition, since=since, names=list(names))
 
 
+def checks_of(connection: Connection, job: Job, window: Window) -> list[Metric]:
+    """Return what is kept of the champion's checks of a window (see `lanes.evidence`)."""
+    condition = f"{CHECKS} and window_start = :start and window_end = :end"
+    return _newest(connection, job, condition, start=window.start, end=window.end)
+
+
+def checks_since(connection: Connection, job: Job, since: datetime) -> list[Metric]:
+    """Return what is kept of the champion's checks of windows that start at or after a moment."""
+    return _newest(connection, job, f"{CHECKS} and window_start >= :since", since=since)
+
+
+CHECKS = "role = 'champion' and starts_with(name, 'check_')"
+
+
 def _newest(connection: Connection, job: Job, condition: str, **values: object) -> list[Metric]:
     query = text(
         f"select distinct on (window_start, name, column_name, segment, model_version, role, window_end)"

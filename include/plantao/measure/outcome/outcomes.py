@@ -83,7 +83,7 @@ def targets(job: Job, connection: Connection) -> list[Target]:
     for role, one in roles:
         schema, name = parse_table_name(one.load.table)
         if (columns := find_table(connection, schema, name)) is not None:
-            table = Table(Identifier(schema, name), job.extract.key, job.timezone)
+            table = Table(Identifier(schema, name), job.extract.key, job.timezone, "control_share" in columns)
             result.append(Target(role, table, columns))
     return result
 
@@ -232,7 +232,7 @@ def _states(tally: Tally, window: Window) -> dict[date, States]:
                     tally.target.table, window, some, len(reading.segments), (part, parts)))  # fmt: skip
                 values = values or _listed_values(job, connection, reading)
                 segments = outcome_sums.segments_of(
-                    values, arms=job.measure.control_group > 0, actions=reading.action is not None
+                    values, arms=tally.target.table.has_shares, actions=reading.action is not None
                 )
                 select = outcome_sums.select_states(some, segments, lags=reading.outcome.arrived_at is not None)
                 for version, day, segment, count, labelled, state in database.fetch(connection, select):

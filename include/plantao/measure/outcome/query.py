@@ -234,6 +234,8 @@ class Table:
     name: Identifier
     keys: tuple[str, ...]
     timezone: str
+    has_shares: bool = False
+    """Whether each prediction says by which share the control group was drawn."""
 
     @property
     def same_key(self) -> Composable:

@@ -1,8 +1,8 @@
 """The SQL that adds predictions and outcomes up, to the JSON that `daily_outcomes.state` holds.
 
-Pure. SCORED has one row per prediction: day, version, decision, score, control, acted, lag, conflicting, given (there
-is an outcome), label (NULL: not known, conflicting or unusable), y (binary: 0 or 1; regression: the outcome) and the
-segments g0, g1, …. One scan puts it into cells; everything else is made of the cells.
+Pure. SCORED has one row per prediction: day, version, decision, score, control, share, acted, lag, conflicting, given
+(there is an outcome), label (NULL: not known, conflicting or unusable), y (binary: 0 or 1; regression: the outcome) and
+the segments g0, g1, …. One scan puts it into cells; everything else is made of the cells.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def create_scored(
     of_kind = _numbers() if kind == "regression" else _classes(outputs, scores=kind == "multiclass")
     return SQL(
         "drop table if exists {scored}; create temporary table {name} as select {day} as day,"
-        " p.model_version as version, p.score, p.in_control_group as control, o.acted, o.lag,"
+        " p.model_version as version, p.score, p.in_control_group as control, {share} as share, o.acted, o.lag,"
         " coalesce(o.conflicting, false) as conflicting, o.v is not null as given, {columns}"
         " from {predictions} as p left join {outcomes} as o on {same_key}{joins}"
         " where {within} and p.model_version = any({versions}) and {block} = {number}"
@@ -49,6 +49,8 @@ def create_scored(
         scored=SCORED,
         name=Identifier(SCORED.strings[-1]),
         day=table.day,
+        # NULL in rows that are older than the control group.
+        share=SQL("coalesce(p.control_share, 0)") if table.has_shares else SQL("0::float8"),
         columns=SQL(", ").join([of_kind[0], *groups]),
         predictions=table.name,
         outcomes=OUTCOMES,
@@ -112,7 +114,7 @@ def segments_of(values: Mapping[str, Sequence[str]], *, arms: bool, actions: boo
             )
         )
     if arms:
-        parts.append(SQL("case when control then '@control' else '@treated' end"))
+        parts.append(SQL("case when share > 0 then case when control then '@control' else '@treated' end end"))
     if actions:
         parts.append(SQL("case when acted then '@acted' when not acted then '@not_acted' end"))
     return SQL("array[{}]::text[]").format(SQL(", ").join(parts))
@@ -131,8 +133,8 @@ def select_states(outputs: Mapping[int, Output], segments: Composable, *, lags: 
     tables, fields, last = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}[kind](outputs)
     entries = [SQL("'kind', {}::text").format(Value(kind)), *fields]
     entries += [SQL("'conflicting', sum(conflicting)"), SQL("'unusable', sum(unusable)")]
-    total = SQL("select {}, sum(n)::bigint as rows, sum(labelled)::bigint as labelled, jsonb_build_object({}) as state"
-                " from cells group by {}").format(GROUP, SQL(", ").join(entries), GROUP)  # fmt: skip
+    total = SQL("select {}, sum(n)::bigint as rows, sum(labelled)::bigint as labelled, jsonb_build_object({}) || {}"
+                " as state from cells group by {}").format(GROUP, SQL(", ").join(entries), ASSIGNED, GROUP)  # fmt: skip
     joined = [*last]
     if lags:
         tables = [*tables, *_counts("lags", SQL("lag::text"), SQL("x where y is not null and lag is not null"))]
@@ -144,6 +146,13 @@ def select_states(outputs: Mapping[int, Output], segments: Composable, *, lags: 
         SQL(", ").join([rows, *tables]), total, GROUP, state,
         SQL(" ").join([SQL("left join {} using ({})").format(Identifier(name), GROUP) for name in joined]),
     )  # fmt: skip
+
+
+# How many control rows are to be expected of rows drawn each by its own share, and the variance of that.
+ASSIGNED = SQL(
+    "case when segment in ('@control', '@treated') then jsonb_build_object('assigned',"
+    " jsonb_build_array(sum(expected), sum(variance))) else '{}'::jsonb end"
+)
 
 
 def _counts(name: str, by: Composable, of: Composable, count: str = "count(*)") -> list[Composable]:
@@ -166,7 +175,8 @@ def _cells(by: Sequence[str], squared: Mapping[str, str], plain: Mapping[str, st
     added += [f"coalesce(sum({_square(one)}), 0) as {name}2" for name, one in squared.items()]
     return SQL(
         "cells as (select {}, {}, count(*) as n, count(y) as labelled, count(*) filter (where conflicting) as"
-        " conflicting, count(*) filter (where given and not conflicting and y is null) as unusable, {} from x"
+        " conflicting, count(*) filter (where given and not conflicting and y is null) as unusable, sum(share) as"
+        " expected, sum(share * (1 - share)) as variance, {} from x"
         " group by {}, {})"
     ).format(GROUP, SQL(", ".join(by)), SQL(", ".join(added)), GROUP,
              SQL(", ".join(one.split(" as ")[-1] for one in by)))  # fmt: skip

@@ -3,7 +3,8 @@
 Pure. The database counts the same with SQL; `tally_of` is the definition. The layout of a state:
 
 - `kind`; `conflicting` and `unusable` outcomes, which count as not known; with arrival times `lags` (whole days: rows);
-  for classes `decided` (decision: rows, labelled or not).
+  for classes `decided` (decision: rows, labelled or not); of the control group and the others `assigned` (how many
+  control rows are to be expected, and the variance of that, by the share with which each row was drawn).
 - binary: `bins` (score bin: decision: [negatives, positives, sum of the score of each]), `sums` of log_loss,
   squared_error and residual (score - outcome), each [sum, sum of squares].
 - multiclass: `confusion` (decision: outcome: rows), `bins` (class: bin of its probability: [others, this class]),

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from plantao.measure.lanes.degradation import overdispersion, reference_days
+from plantao.measure.lanes.episode import REFERENCE_DAYS
+from plantao.measure.report.arrival import arrival
 from plantao.measure.report.chart.words import metric_name
 from plantao.measure.report.point import JUDGED, Mean, Point, last_judged, mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from plantao.measure.report.arrival import Arrival, Arrived
     from plantao.measure.report.chart.words import Language
 
 # Figures of a column of the input, or with an empty column of the score; all others tell how good the model is.
@@ -89,6 +93,16 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Unjudged:
+    """A check of runs that could not be made, of how many days, and why."""
+
+    check: str
+    column: str
+    status: str
+    days: int
+
+
+@dataclass(frozen=True)
 class ReportData:
     """A job, a period of it (both days included), and what was recorded about it.
 
@@ -115,6 +129,12 @@ class ReportData:
     """The metrics that the job names, the most important first."""
     segments: Sequence[str] = ()
     control_share: float = 0.0
+    arrived: Sequence[Arrived] = ()
+    """When the outcomes of each day came, where the job says when that was."""
+    known_after: timedelta = timedelta(days=1)
+    mature_at: float = 0.8
+    unjudged: Sequence[Unjudged] = ()
+    """Checks of the runs that could not be made."""
     language: Language = "en"
 
     @property
@@ -156,6 +176,23 @@ class ReportData:
         values = [day.get(name) for day in days.get("performance") or ()]
         known = [float(value) for value in values if isinstance(value, int | float)]
         return sum(known) / len(known) if known else None
+
+
+def overdispersion_of(data: ReportData) -> float | None:
+    """Return how many times more the reference's days differ than independent rows would, told by the accuracy.
+
+    None for a regression, and with too few days to know how much they differ.
+    """
+    days = reference_days((data.reference.get("days") or {}).get("performance") or (), "accuracy")
+    counted = [(day.value, day.n) for day in days if day.counts and day.value is not None]
+    if len(counted) < REFERENCE_DAYS:
+        return None
+    return overdispersion([value for value, _ in counted], [n for _, n in counted])
+
+
+def arrival_of(data: ReportData) -> Arrival | None:
+    """Return how the outcomes of the period arrive; None when that is not known."""
+    return arrival(data.arrived, data.known_after, data.mature_at, data.now)
 
 
 def kpis(data: ReportData) -> list[tuple[str, str]]:

@@ -5,16 +5,27 @@ Pure.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from html import escape
 from typing import TYPE_CHECKING
 
 from plantao.measure.report.chart import style
 from plantao.measure.report.chart.words import NONE, day, metric_name, number, percent
-from plantao.measure.report.data import estimate_error
+from plantao.measure.report.data import arrival_of, estimate_error, overdispersion_of
 from plantao.measure.report.headline import headline
 from plantao.measure.report.page_style import CSS
-from plantao.measure.report.page_tables import Html, columns, effect, figures, incidents, segments, table
+from plantao.measure.report.page_tables import (
+    Html,
+    arrival,
+    columns,
+    days_in_words,
+    effect,
+    figures,
+    incidents,
+    segments,
+    table,
+    unjudged,
+)
 from plantao.measure.report.page_words import tell
 from plantao.measure.report.pictures import PICTURES, WIDE
 
@@ -35,7 +46,7 @@ def page(data: ReportData) -> str:
         # An empty icon, or the browser asks the server for one.
         '<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>"
-        f"{_header(data, title)}{_state(data)}{_happened(data)}{_figures(data)}{_incidents(data)}"
+        f"{_header(data, title)}{_state(data)}{_happened(data)}{_figures(data)}{_arrival(data)}{_incidents(data)}"
         f"{_segments(data)}{_effect(data)}{_inputs(data)}{_data(data)}{_footer(data)}</main></body></html>\n"
     )
 
@@ -108,6 +119,22 @@ def _estimates(data: ReportData) -> list[str]:
     return found
 
 
+def _arrival(data: ReportData) -> str:
+    """Say when outcomes arrive, which is why a day is not judged earlier."""
+    found = arrival_of(data)
+    if found is None:
+        return ""
+    language, known_after = data.language, data.known_after
+    hours, whole = known_after / timedelta(hours=1), known_after % timedelta(days=1)
+    after = days_in_words(known_after.days, language) if not whole else tell("hours", language, count=f"{hours:g}")
+    note = [tell("arrival_note", language, after=after, share=percent(data.mature_at, language))]
+    if found.enough is None:
+        note.append(tell("arrival_never", language))
+    else:
+        note.append(tell("arrival_enough", language, days=days_in_words(found.enough, language)))
+    return _section(tell("arrival", language), arrival(found, language), note=" ".join(note))
+
+
 def _incidents(data: ReportData) -> str:
     language = data.language
     parts = []
@@ -138,9 +165,10 @@ def _effect(data: ReportData) -> str:
 
 def _inputs(data: ReportData) -> str:
     heading = tell("columns", data.language)
-    return _section("", _figure(data, "inputs"), kind="picture") + _section(
+    shown = _section("", _figure(data, "inputs"), kind="picture") + _section(
         heading, columns(data), note=tell("columns_note", data.language)
     )
+    return shown + _section(tell("unjudged", data.language), unjudged(data), note=tell("unjudged_note", data.language))
 
 
 def _data(data: ReportData) -> str:
@@ -155,6 +183,16 @@ def _versions(data: ReportData) -> str:
     return _section(tell("versions", data.language), table(names, lines))
 
 
+def _overdispersion(data: ReportData) -> str:
+    """Say why the limits do not come from the number of rows: how much more than them the days differ."""
+    found = overdispersion_of(data)
+    return (
+        ""
+        if found is None
+        else " " + tell("about_overdispersion", data.language, times=number(round(found, 1), data.language, 2))
+    )
+
+
 def _footer(data: ReportData) -> str:
     language = data.language
     days = data.reference.get("days") or {}
@@ -166,7 +204,8 @@ def _footer(data: ReportData) -> str:
     said = [
         about,
         tell("about_days", language, zone=str(data.now.tzinfo)),
-        *(tell(f"about_{what}", language) for what in ("detectable", "interval", "estimate", "drift")),
+        tell("about_detectable", language) + _overdispersion(data),
+        *(tell(f"about_{what}", language) for what in ("interval", "estimate", "drift")),
     ]
     lines = "".join(f"<li>{escape(line)}</li>" for line in said)
     made = tell("made", language, moment=f"{_day(data, data.now.date())}, {data.now:%H:%M}")

@@ -28,6 +28,7 @@ from plantao.measure.report.point import last_judged, mean_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from plantao.measure.report.arrival import Arrival
     from plantao.measure.report.chart.words import Language
     from plantao.measure.report.data import Incident, ReportData
     from plantao.measure.report.point import Mean, Point
@@ -118,6 +119,23 @@ def _status(points: Sequence[Point], language: Language) -> Html:
     ]
     more = f"<small>{escape('; '.join(said))}</small>" if said and (len(points) > 1) else ""
     return Html(f"<span>{badge(newest, tell(newest, language))}{more}</span>")
+
+
+def arrival(found: Arrival, language: Language) -> Html:
+    """Return within how many days outcomes came, and what share of them was known by when."""
+    names = [tell("outcomes", language), *(tell(name, language) for name in ("median", "ninety", "slowest"))]
+    names += [tell("after", language, days=days_in_words(count, language)) for count in found.shares]
+    times = [
+        tell("within", language, days=days_in_words(count, language))
+        for count in (found.median, found.ninety, found.slowest)
+    ]
+    shares = [percent(share, language) for share in found.shares.values()]
+    return table(names, [[tell("all_rows", language), *times, *shares]])
+
+
+def days_in_words(count: int, language: Language) -> str:
+    """Return a number of days as people write it."""
+    return tell("one_day" if count == 1 else "some_days", language, count=count)
 
 
 # --- segments --------------------------------------------------------------------------------------------------------
@@ -235,6 +253,19 @@ def _distance(data: ReportData, column: str) -> str:
 def _latest(data: ReportData, name: str, column: str) -> float | None:
     mean = mean_of(last_judged(data.points(name, column)))
     return mean.value if mean else None
+
+
+def unjudged(data: ReportData) -> Html:
+    """Return a line for each check that could not be made, with the columns it is about and on how many days."""
+    language, known = data.language, set(data.reference.get("columns") or {})
+    groups: dict[tuple[str, str, int], list[str]] = {}
+    for one in data.unjudged:
+        groups.setdefault((one.check, one.status, one.days), []).append(one.column)
+    rows = []
+    for (check, status, days), found in groups.items():
+        of = tell("all_columns", language) if len(found) > 1 and known <= set(found) else ", ".join(filter(None, found))
+        rows.append([check, of or NONE, days_in_words(days, language), badge(status, tell(status, language))])
+    return table([tell(name, language) for name in ("check", "column", "days", "status")], rows)
 
 
 # --- incidents -------------------------------------------------------------------------------------------------------

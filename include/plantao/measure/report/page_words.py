@@ -72,6 +72,22 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Past estimates of {what}: {bias} too low on average, off by {error} either way (last 28 days with both).",
         "Estimativas passadas de {what}: {bias} a menos em média, erro de {error} para um lado ou outro (28 dias).",
     ),
+    "arrival": ("When outcomes arrive", "Quando os desfechos chegam"),
+    "arrival_note": (
+        (
+            "Counted from the row's own time, over the days of this period. A day is judged from {after} after its "
+            "end on, and not before the outcomes of {share} of its rows are known."
+        ),
+        (
+            "Contado a partir do tempo da própria linha, nos dias deste período. Um dia é avaliado a partir de "
+            "{after} após o seu fim, e não antes de se conhecerem os desfechos de {share} das suas linhas."
+        ),
+    ),
+    "arrival_enough": ("As a rule so many are known within {days}.", "Em regra conhecem-se tantos em até {days}."),
+    "arrival_never": (
+        "As a rule so many never arrive: see whether mature_at fits.",
+        "Em regra nunca chegam tantos: veja se mature_at é adequado.",
+    ),
     "incidents": ("Incidents", "Incidentes"),
     "no_incidents": ("None in this period.", "Nenhum neste período."),
     "open_now": ("Open", "Abertos"),
@@ -93,6 +109,14 @@ TEXTS: dict[str, tuple[str, str]] = {
             "avaliados."
         ),
     ),
+    "unjudged": ("Checks that could not be made", "Verificações que não puderam ser feitas"),
+    "unjudged_note": (
+        "Of the runs of this period. What could not be checked is not known to be good.",
+        "Das execuções deste período. O que não pôde ser verificado não é sabidamente bom.",
+    ),
+    "check": ("check", "verificação"),
+    "days": ("days", "dias"),
+    "all_columns": ("all columns", "todas as colunas"),
     "columns": ("Inputs, column by column", "Entradas, coluna por coluna"),
     "columns_note": (
         (
@@ -107,6 +131,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "versions": ("Versions", "Versões"),
     "meaning": ("What the figures mean", "O que os números significam"),
     # --- cells ---
+    "outcomes": ("outcomes of", "desfechos de"),
+    "median": ("median", "mediana"),
+    "ninety": ("90 % of them", "90 % deles"),
+    "slowest": ("slowest", "mais lento"),
+    "after": ("known after {days}", "conhecidos após {days}"),
+    "within": ("within {days}", "em até {days}"),
+    "one_day": ("1 day", "1 dia"),
+    "some_days": ("{count} days", "{count} dias"),
+    "hours": ("{count} hours", "{count} horas"),
     "metric": ("metric", "métrica"),
     "value": ("value", "valor"),
     "interval": ("95 % interval", "intervalo de 95 %"),
@@ -182,6 +215,10 @@ TEXTS: dict[str, tuple[str, str]] = {
             "Detectável: a menor mudança duradoura que as regras encontram em uma semana. Uma menor pode existir "
             "sem ser vista. A faixa nas figuras é a média da referência mais ou menos isso."
         ),
+    ),
+    "about_overdispersion": (
+        "The accuracy of the reference's days differs {times} times as much as that of independent rows would.",
+        "A acurácia dos dias da referência difere {times} vezes o que linhas independentes difeririam.",
     ),
     "about_interval": (
         (

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from plantao import ledger
 from plantao.measure.count.sketch import added
+from plantao.measure.report.arrival import Arrived
 from plantao.measure.report.data import (
     GRAVITY,
     RECENT,
@@ -19,6 +20,7 @@ from plantao.measure.report.data import (
     Incident,
     ReportData,
     Run,
+    Unjudged,
     Version,
 )
 from plantao.measure.report.point import Point
@@ -48,7 +50,7 @@ def read_report(connection: Connection, job: Job, first: date | None = None, las
         bounds |= {"start": midnight(first, job.zone), "end": midnight(last + timedelta(days=1), job.zone)}
         versions = _versions(connection, job)
         version, reference_version, reference = _reference(connection, job, bounds)
-        objective = job.measure.objective
+        objective, outcome = job.measure.objective, job.measure.outcome
         return ReportData(
             job=job.name,
             description=job.description,
@@ -69,6 +71,10 @@ def read_report(connection: Connection, job: Job, first: date | None = None, las
             metrics=job.measure.metrics,
             segments=job.measure.segments,
             control_share=job.measure.control_group,
+            unjudged=_unjudged(connection, bounds),
+            arrived=_arrived(connection, bounds),
+            known_after=outcome.known_after if outcome else timedelta(0),
+            mature_at=outcome.mature_at if outcome else 0.0,
             language=job.alert.language,
         )
 
@@ -96,7 +102,8 @@ def _figures(connection: Connection, job: Job, bounds: Mapping[str, Any]) -> lis
     query = (
         "select name, column_name, segment, window_start, window_end, value, lower, upper, n, maturity, status,"
         " detectable, model_version from metrics_latest where job = :job and role = 'champion'"
-        " and window_start >= :start and window_end <= :end order by n, model_version"
+        " and window_start >= :start and window_end <= :end and not starts_with(name, 'check_')"
+        " order by n, model_version"
     )
     found: dict[tuple[str, str, str, date], Figure] = {}
     for row in _all(connection, query, bounds):
@@ -130,6 +137,31 @@ def _incidents(connection: Connection, bounds: Mapping[str, Any]) -> list[Incide
         for row in _all(connection, query, bounds)
     ]
     return sorted(found, key=lambda one: (not one.is_open, GRAVITY.get(one.word, len(GRAVITY))))
+
+
+def _unjudged(connection: Connection, bounds: Mapping[str, Any]) -> list[Unjudged]:
+    """Read which checks could not be made, those of the most days first."""
+    query = (
+        "select name, column_name, status, count(distinct (window_start at time zone :zone)::date) as days"
+        " from metrics_latest where job = :job and role = 'champion' and starts_with(name, 'check_') and status <> 'ok'"
+        " and window_start >= :start and window_start < :end group by 1, 2, 3 order by days desc, 1, 2"
+    )
+    return [
+        Unjudged(row["name"].removeprefix("check_"), row["column_name"], row["status"], row["days"])
+        for row in _all(connection, query, bounds)
+    ]
+
+
+def _arrived(connection: Connection, bounds: Mapping[str, Any]) -> list[Arrived]:
+    """Read after how many days outcomes came, day by day; nothing where the job does not say when they did."""
+    query = (
+        "select day, rows, labelled, state -> 'lags' as lags from daily_outcomes where job = :job"
+        " and role = 'champion' and segment = '' and day between :first and :last and state ? 'lags' order by day"
+    )
+    return [
+        Arrived(row["day"], row["rows"], row["labelled"], {int(lag): n for lag, n in row["lags"].items()})
+        for row in _all(connection, query, bounds)
+    ]
 
 
 def _versions(connection: Connection, job: Job) -> list[Version]:
