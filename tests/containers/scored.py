@@ -22,6 +22,8 @@ LEDGER = """
          rows_already_scored, model_version, code_version
   from plantao.runs order by job, window_start, run_id
 """
+RUNS = "select dag_id, state, count(*) from dag_run group by 1, 2"
+ALIVE = "select component from plantao.heartbeats where component in ('digest', 'watchdog') order by 1"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def wait(project: Project, results: str) -> None:
     began = time.monotonic()
     while finished != owed:
         time.sleep(2)
-        runs = project.rows("postgres", "select dag_id, state, count(*) from dag_run group by 1, 2")
+        runs = [run for run in project.rows("postgres", RUNS) if run[0] in owed]
         late = time.monotonic() - began > PATIENCE_SECONDS
         if late or any(state == "failed" for _, state, _ in runs):
             errors = project.rows(results, "select job, window_start, error from plantao.runs where error is not null")
@@ -53,6 +55,12 @@ def wait(project: Project, results: str) -> None:
     seconds = time.monotonic() - began
     print(f"\n{sum(owed.values())} runs of {project.name} have ended {seconds:.0f} s after it was up\n")
     print(project.psql(results, LEDGER))
+    while [name for (name,) in project.rows(results, ALIVE)] != ["digest", "watchdog"]:
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            message = f"{project.name}: whoever sends alerts, or the watchdog, has given no sign of life"
+            raise Failed(message)
+        time.sleep(2)
+    print(f"{project.name}: who sends alerts, and the watchdog, give signs of life")
 
 
 def balance(client: Project, project: Project, results: str) -> list[Books]:
