@@ -17,7 +17,7 @@ from plantao.measure.report.data import week_of
 from plantao.measure.report.headline import headline
 from plantao.measure.report.page import page
 from plantao.measure.report.read import read_report
-from world import World
+from world import World, day
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -88,6 +88,13 @@ def test_a_period_ends_where_it_is_told_to(told):
     assert {figure.point.day for figure in data.figures} == set(data.days)
     assert not data.incidents
     assert headline(data).level == "fine"
+
+
+def test_a_job_that_began_just_now_has_a_report_of_four_weeks(world):
+    job = world.ready(days=2)
+    world.score(job, day(2))
+    found = read(world, job)
+    assert (found.first, found.last) == (date(2013, 3, 6), date(2013, 4, 2))
 
 
 def test_a_day_that_was_measured_again_shows_its_newest_value(world):

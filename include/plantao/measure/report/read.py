@@ -33,19 +33,20 @@ if TYPE_CHECKING:
 
     from plantao.job import Job
 
-PERIOD = timedelta(days=120)
+PERIOD, LEAST_PERIOD = timedelta(days=120), timedelta(days=28)
 
 
 def read_report(connection: Connection, job: Job, first: date | None = None, last: date | None = None) -> ReportData:
     """Read the report of a job for a period of local days, both included.
 
     By default the 120 days up to the newest one that was measured or scored: a job that has ended, or a demo about
-    an earlier year, still has a report.
+    an earlier year, still has a report. One that began later has a shorter one, of four weeks at least.
     """
     now = ledger.now(connection)
     with connection.begin():
-        last = last or _newest_day(connection, job) or now.astimezone(job.zone).date()
-        first = first or last - PERIOD + timedelta(days=1)
+        oldest, newest = _known_days(connection, job) or (now.astimezone(job.zone).date(),) * 2
+        last = last or newest
+        first = first or max(last - PERIOD, min(oldest - timedelta(days=1), last - LEAST_PERIOD)) + timedelta(days=1)
         bounds = {"job": job.name, "first": first, "last": last, "zone": job.timezone}
         bounds |= {"start": midnight(first, job.zone), "end": midnight(last + timedelta(days=1), job.zone)}
         versions = _versions(connection, job)
@@ -88,13 +89,18 @@ def _all(connection: Connection, query: str, values: Mapping[str, Any]) -> list[
     return list(connection.execute(text(query), values).mappings())
 
 
-def _newest_day(connection: Connection, job: Job) -> date | None:
+def _known_days(connection: Connection, job: Job) -> tuple[date, date] | None:
+    """Return the first and the last local day that was scored or measured."""
     query = (
-        "select max(window_end) as ended from (select window_end from metrics where job = :job"
-        " union all select window_end from runs where job = :job and status in ('succeeded', 'empty')) as known"
+        "select min(window_start) as began, max(window_end) as ended from (select window_start, window_end from metrics"
+        " where job = :job union all select window_start, window_end from runs where job = :job"
+        " and status in ('succeeded', 'empty')) as known"
     )
-    ended = _all(connection, query, {"job": job.name})[0]["ended"]
-    return None if ended is None else (ended - timedelta(microseconds=1)).astimezone(job.zone).date()
+    (known,) = _all(connection, query, {"job": job.name})
+    if known["began"] is None:
+        return None
+    last = known["ended"] - timedelta(microseconds=1)
+    return known["began"].astimezone(job.zone).date(), last.astimezone(job.zone).date()
 
 
 def _figures(connection: Connection, job: Job, bounds: Mapping[str, Any]) -> list[Figure]:
