@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import psycopg2.extensions
 import typer
 
 from demo import client_data
@@ -89,14 +90,7 @@ class Stage:
 
         Raises PlantaoError when its exit status is another one than `status`.
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "plantao", "-q", *arguments],
-            env={**self.environment, **self.more},
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self._call("-m", "plantao", "-q", *arguments)
         said = (done.stdout + done.stderr).strip()
         if show or done.returncode != status:
             typer.secho(f"\n  $ plantao {shlex.join(arguments)}", fg=typer.colors.CYAN)
@@ -109,15 +103,18 @@ class Stage:
 
     def python(self, program: str) -> None:
         """Run a program in this day's environment, as a notebook would. Raises PlantaoError when it fails."""
-        done = subprocess.run(
-            [sys.executable, "-c", program],
+        done = self._call("-c", program)
+        self.expect(done.returncode == 0, done.stderr)
+
+    def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
             env={**self.environment, **self.more},
             cwd=self.home,
             capture_output=True,
             text=True,
             check=False,
         )
-        self.expect(done.returncode == 0, done.stderr)
 
     def send(self, *, show: bool = True) -> str:
         """Send what waits, as Airflow's DAG does every minute, print what arrived, and return it."""
@@ -126,19 +123,13 @@ class Stage:
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run SQL in the client's database, as its owner."""
-        address = self.place.address(place.DEFAULT_CONNECTION)
-        with (
-            closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection,
-            connection,
-            connection.cursor() as cursor,
-        ):
+        with _client(self.place) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def clock(self, moment: str) -> None:
         """Move the client's present: arrivals up to then can be seen."""
-        address = self.place.address(place.DEFAULT_CONNECTION)
-        with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+        with _client(self.place) as connection:
             client_data.set_clock(connection, moment)
 
     def job(self, text: str | None = None, **changes: str) -> None:
@@ -154,11 +145,7 @@ class Stage:
         """Return flights of the past with what came of them, as a data scientist reads them."""
         import pandas as pd
 
-        address = self.place.address(place.DEFAULT_CONNECTION)
-        with (
-            closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection,
-            connection.cursor() as cursor,
-        ):
+        with _client(self.place) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             names = [column.name for column in cursor.description or ()]
             return pd.DataFrame(cursor.fetchall(), columns=names)
@@ -171,6 +158,13 @@ class Stage:
         joblib.dump(model, self.home / "model.joblib")
         frame.to_parquet(self.home / "training.parquet")
         return self.home / "model.joblib"
+
+
+@contextmanager
+def _client(here: Place) -> Iterator[psycopg2.extensions.connection]:
+    address = here.address(place.DEFAULT_CONNECTION)
+    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+        yield connection
 
 
 @contextmanager
@@ -187,14 +181,16 @@ def stage(name: str) -> Iterator[Stage]:
     try:
         embedded.start(server)
         here = place.Place(chosen, lambda wanted: place.find_address(wanted, chosen, lambda _: None))
-        with closing(psycopg2.connect(database.dsn(here.address(place.DEFAULT_CONNECTION), "plantao/demo"))) as client:
+        with _client(here) as client:
             client_data.fill(client)
         with stand_in.SlackStandIn() as slack:
             environment["AIRFLOW_CONN_SLACK"] = slack.connection()
-            yield Stage(here, environment, slack)
-            page = home / "slack.html"
-            page.write_text(_self_contained(stand_in.page(slack), slack), encoding="utf-8")
-            typer.echo(f"\nWhat was posted, as Slack would show it: {page}")
+            try:
+                yield Stage(here, environment, slack)
+            finally:
+                page = home / "slack.html"
+                page.write_text(_self_contained(stand_in.page(slack), slack), encoding="utf-8")
+                typer.echo(f"\nWhat was posted, as Slack would show it: {page}")
     finally:
         Stack(chosen).stop()
         embedded.stop(server)
