@@ -33,18 +33,11 @@ class TakesTheProcessWithIt(LogisticRegression):
 
 def worker(world):
     """Start to score the first of April in a process of its own, as on a command line."""
-    command = [
-        sys.executable,
-        "-m",
-        "plantao",
-        "-q",
-        "run",
-        "bad_reading",
-        "--from",
-        "2013-04-01",
-        "--to",
-        "2013-04-02",
-    ]
+    # Whoever is started in the background of a script inherits that Ctrl-C is ignored.
+    listen = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    program = f"{listen} runpy.run_module('plantao', run_name='__main__')"
+    window = ["--from", "2013-04-01", "--to", "2013-04-02"]
+    command = [sys.executable, "-c", program, "-q", "run", "bad_reading", *window]
     environment = {**os.environ, **world.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

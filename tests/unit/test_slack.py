@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging.config
 import time
 from urllib.request import urlopen
 
@@ -166,6 +167,7 @@ def test_plain_says_what_a_message_says():
 @pytest.mark.parametrize("kind", ["bot", "hook"])
 def test_the_librarys_own_log_tells_no_secret(there, request, caplog, kind):
     secrets = [there.connection(), there.webhook()]
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as Airflow does
     with caplog.at_level("DEBUG"):
         request.getfixturevalue(kind).post("#ops", "hello", SECTION)
         there.faults.append(faults.refuse("no_service"))
