@@ -46,7 +46,7 @@ def one(folder, rows: int, parts: int) -> dict[str, float]:
     here = place.from_environment()
     for library in ("pandas", "sklearn.pipeline"):
         importlib.import_module(library)
-    from plantao import fan_out
+    from plantao import fan_out, publishing
     from plantao.extract.window import Window
     from plantao.job_file import read_job
     from plantao.request import Request
@@ -69,7 +69,7 @@ def one(folder, rows: int, parts: int) -> dict[str, float]:
         seconds.append(time.perf_counter() - began)
     server = server_cpu_seconds() - before
     began = time.perf_counter()
-    report = fan_out.publish(job, cut[0].run_id, here)
+    report = publishing.publish(job, cut[0].run_id, here)
     publish = time.perf_counter() - began
     scored = report.counts.scored
     found = {"rows": scored, "parts": len(cut), "plan": seconds[0], "part": float(np.mean(seconds[1:]))}
