@@ -96,7 +96,10 @@ def memory(rows: int) -> None:
 
 
 def again(repeat: int) -> None:
-    """Score a day that is scored already."""
+    """Score a day that is scored already, in a table that autovacuum has seen, which takes it a minute."""
+    sql("vacuum analyze predictions.linear")
+    while sql("select from pg_stat_activity where backend_type = 'autovacuum worker'"):
+        time.sleep(0.5)
     runs = [one("run", 50, 51) for _ in range(repeat)]
     assert all(run["scored"] == 0 for run in runs)
     seconds, server = (statistics.median(run[name] for run in runs) for name in ("seconds", "server_cpu"))
