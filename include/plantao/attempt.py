@@ -125,8 +125,8 @@ class Attempt:
         address = self.place.address(self.job.extract.connection)
         with self.watch.step("extract"):
             application = f"plantao/{self.job.name}/{self.run_id or 'dry run'}"
-            snapshot, close = standby.open_up_to(self.request.window.end, address, application, self.connection)
-            stack.callback(close)
+            snapshot = standby.open_up_to(self.request.window.end, address, application, self.connection)
+            stack.callback(snapshot.close)
             source = self._checked_source(snapshot, manifest)
             table = prediction_table(self.job, source.key_types, manifest.output, shadow=self.role == "challenger")
             return Opened(snapshot, source, table, self._plan(snapshot, source, self._is_there(table)))

@@ -294,8 +294,8 @@ def _no_answer(seconds: float) -> DatabaseUnavailable:
     return DatabaseUnavailable(f"the database did not answer for {seconds:g} s.", "nothing: it is retried")
 
 
-def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snapshot, Callable[[], None]]:
-    """Open a transaction that sees one moment of the source; the second value closes it.
+def open_snapshot(address: Address, application: str = "plantao") -> Snapshot:
+    """Open a transaction that sees one moment of the source.
 
     No context manager: the thread that reads closes it as soon as it has the last row. An open one keeps the client's
     ALTER TABLE waiting, and vacuum.
@@ -327,14 +327,14 @@ def open_snapshot(address: Address, application: str = "plantao") -> tuple[Snaps
     except BaseException:
         opened.close()
         raise
-    return opened, opened.close
+    return opened
 
 
 @contextlib.contextmanager
 def snapshot(address: Address, application: str = "plantao") -> Iterator[Snapshot]:
     """Open a transaction that sees one moment of the database, for as long as the context lasts."""
-    opened, close = open_snapshot(address, application)
+    opened = open_snapshot(address, application)
     try:
         yield opened
     finally:
-        close()
+        opened.close()

@@ -85,14 +85,15 @@ def held_open():
     found, original = {}, database.open_snapshot
 
     def timed(*arguments):
-        snapshot, close = original(*arguments)
-        began = time.perf_counter()
+        snapshot = original(*arguments)
+        close, began = snapshot.close, time.perf_counter()
 
         def timed_close():
             close()
             found["source_seconds"] = time.perf_counter() - began
 
-        return snapshot, timed_close
+        snapshot.close = timed_close
+        return snapshot
 
     database.open_snapshot = timed
     try:

@@ -213,12 +213,12 @@ def test_many_at_once_over_the_same_and_overlapping_windows_double_nothing(world
 
 def test_a_session_that_did_not_answer_in_time_is_closed_by_the_call_that_still_waits_for_it(world, monkeypatch):
     world.fill()
-    snapshot, close = database.open_snapshot(world.place.address("client_db"), "plantao/slow")
+    snapshot = database.open_snapshot(world.place.address("client_db"), "plantao/slow")
     sessions = "select count(*) from pg_stat_activity where application_name = 'plantao/slow'"
     monkeypatch.setattr(database, "STATEMENT_SECONDS", 0.2)
     with pytest.raises(DatabaseUnavailable, match=r"did not answer for 0\.2 s"):
         snapshot.value("select 1 from pg_sleep(2)")
-    close()  # while C code still waits for the server's answer
+    snapshot.close()  # while C code still waits for the server's answer
     assert world.sql(sessions) == [(1,)]
     until = time.monotonic() + 30
     while world.sql(sessions) != [(0,)]:

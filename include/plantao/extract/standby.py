@@ -16,7 +16,6 @@ from plantao.errors import DatabaseUnavailable, SourceRefused
 from plantao.extract.source import instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -28,25 +27,23 @@ PATIENCE_SECONDS = 600
 LOOK_EVERY_SECONDS = 5
 
 
-def open_up_to(
-    end: datetime, address: Address, application: str, quoter: Connection
-) -> tuple[Snapshot, Callable[[], None]]:
-    """Open a snapshot of the source that shows what was committed before `end`; the second value closes it.
+def open_up_to(end: datetime, address: Address, application: str, quoter: Connection) -> Snapshot:
+    """Open a snapshot of the source that shows what was committed before `end`.
 
     A standby that is behind is waited for. Raises DatabaseUnavailable when that takes too long, or it is paused.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         with database.explained("extract", SourceRefused, f"connecting to {address}"):
-            snapshot, close = database.open_snapshot(address, application)
+            snapshot = database.open_snapshot(address, application)
         try:
             lacking = _lacking(snapshot, quoter, end)
         except BaseException:
-            close()
+            snapshot.close()
             raise
         if lacking is None:
-            return snapshot, close
-        close()
+            return snapshot
+        snapshot.close()
         if lacking == "is paused" or time.monotonic() > until:
             message = f"the standby behind {address} {lacking}, so rows may be missing. Nothing was written."
             advice = "let it catch up (select pg_wal_replay_resume() when it is paused), or read from the primary"

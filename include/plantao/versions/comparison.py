@@ -93,9 +93,9 @@ def compare(job: Job, window: Window, old: Verified, new: Verified, place: Place
     with ledger.session(job, place, f"plantao/{job.name}/compare") as connection:
         address = place.address(job.extract.connection)
         with database.explained("extract", SourceRefused, f"connecting to {address}"):
-            snapshot, close = database.open_snapshot(address, f"plantao/{job.name}/compare")
+            snapshot = database.open_snapshot(address, f"plantao/{job.name}/compare")
         with contextlib.ExitStack() as stack:
-            stack.callback(close)
+            stack.callback(snapshot.close)
             source = read.source_of(job, snapshot, connection)
             for version in (old, new):
                 if problems := source_problems(job, source.types, version.manifest.contract):
@@ -105,7 +105,7 @@ def compare(job: Job, window: Window, old: Verified, new: Verified, place: Place
             branch = Branch(source.within(window), may_be_late=False)
             statement = database.quoted(connection, query.select_rows(source, window, [branch], features.columns))
             stack.pop_all()  # from here on the thread that reads closes the snapshot
-        spool = read.read(snapshot, close, statement)
+        spool = read.read(snapshot, snapshot.close, statement)
     scorers = [
         BatchScorer(job, version.manifest, version.model, places=places)
         for version, places in zip((old, new), features.places, strict=True)

@@ -87,15 +87,15 @@ def copy_over(
     """
     address = place.address(job.extract.connection)
     with database.explained(STEP, OutcomeUnreadable, f"connecting to {address}"):
-        snapshot, close = database.open_snapshot(address, f"plantao/{job.name}/measure")
+        snapshot = database.open_snapshot(address, f"plantao/{job.name}/measure")
     try:
         found = open_reading(job, snapshot, connection, as_number=as_number)
         looked = checks(found, snapshot, connection, [window])
         statement = database.quoted(connection, outcome_query.select_outcomes(found, window))
     except BaseException:
-        close()
+        snapshot.close()
         raise
-    spool = read.read(snapshot, close, statement)
+    spool = read.read(snapshot, snapshot.close, statement)
     try:
         with database.explained(STEP, TargetRefused, "copying outcomes to the predictions"):
             with connection.begin():
