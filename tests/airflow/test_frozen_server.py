@@ -11,14 +11,12 @@ import re
 import signal
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from live_airflow import LiveAirflow, wait_for
-from world import JOB, day
+from world import day
 
-ROOT = Path(__file__).parents[2]
 PER_DAY = 900
 DEADLINE = 6
 
@@ -43,30 +41,8 @@ WAITS = {
 
 @pytest.fixture
 def live(server, tmp_path):
-    """An Airflow in which nothing is due by itself, and a job whose source takes a while to be read."""
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "quick.py").write_text(DAG_FILE)
-    folders = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(ROOT / "dags")]),
-    }
-    with LiveAirflow.create(server, tmp_path, **folders) as found:
-        found.world.fill(days=2, per_day=PER_DAY)
-        found.world.sql(
-            "alter table readings rename to slow_readings; create view readings as"
-            " select r.* from slow_readings r, pg_sleep(0.002 + 0 * r.x)"
-        )
-        found.world.register()
-        found.world.job(JOB.replace('schedule = "daily"', 'schedule = "on demand"'))
-        found.start()
+    with LiveAirflow.slow(server, tmp_path, DAG_FILE, PER_DAY, 0.002) as found:
         yield found
-
-
-def trigger(live, window) -> str:
-    """Ask for a run of a window, and return its path in Airflow's REST API."""
-    interval = {"data_interval_start": window.start.isoformat(), "data_interval_end": window.end.isoformat()}
-    run = live.ask("dags/bad_reading/dagRuns", {"logical_date": window.end.isoformat(), **interval}, "POST")
-    return f"dags/bad_reading/dagRuns/{run['dag_run_id']}"
 
 
 @contextmanager
@@ -102,7 +78,7 @@ def ends_well(live, run) -> None:
 def test_the_task_ends_at_its_deadline_and_its_retry_after_the_thaw_gets_every_row(live):
     world = live.world
 
-    run = trigger(live, day(1))
+    run = live.trigger(day(1))
     with frozen(world, "source"):
         ends_at_its_deadline(live, run)
         assert world.attempts("status, error_kind") == [("failed", "transient")]
@@ -114,7 +90,7 @@ def test_the_task_ends_at_its_deadline_and_its_retry_after_the_thaw_gets_every_r
     before = world.predictions("*")
     client = world.connect()
     client.cursor().execute("lock table predictions.bad_reading in share mode")  # to meet the load in its middle
-    run = trigger(live, day(2))
+    run = live.trigger(day(2))
     with frozen(world, "target"):
         client.rollback()
         ends_at_its_deadline(live, run)

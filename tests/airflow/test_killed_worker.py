@@ -7,9 +7,7 @@ again, and healed, stands in the digest; that nothing tries again any more is to
 from __future__ import annotations
 
 import contextlib
-import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psutil
 import pytest
@@ -20,9 +18,8 @@ from plantao.alert.send.delivery import deliver
 from plantao.alert.send.everywhere import addressees
 from plantao.alert.send.slack import messenger
 from slack_stand_in import SlackStandIn
-from world import JOB, day
+from world import day
 
-ROOT = Path(__file__).parents[2]
 PER_DAY = 900
 DAG_FILE = """
 from scoring_jobs import bad_reading  # an airflow dag
@@ -45,30 +42,8 @@ def slack():
 
 @pytest.fixture
 def live(server, tmp_path):
-    """An Airflow in which nothing is due by itself, and a job whose source takes a while to be read."""
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "quick.py").write_text(DAG_FILE)
-    folders = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(ROOT / "dags")]),
-    }
-    with LiveAirflow.create(server, tmp_path, **SECONDS, **folders) as found:
-        found.world.fill(days=2, per_day=PER_DAY)
-        found.world.sql(
-            "alter table readings rename to slow_readings; create view readings as"
-            " select r.* from slow_readings r, pg_sleep(0.005 + 0 * r.x)"
-        )
-        found.world.register()
-        found.world.job(JOB.replace('schedule = "daily"', 'schedule = "on demand"') + '[alert]\nchannel = "#on-call"\n')
-        found.start()
+    with LiveAirflow.slow(server, tmp_path, DAG_FILE, PER_DAY, 0.005, **SECONDS) as found:
         yield found
-
-
-def trigger(live, window) -> str:
-    """Ask for a run of a window, and return its path in Airflow's REST API."""
-    interval = {"data_interval_start": window.start.isoformat(), "data_interval_end": window.end.isoformat()}
-    run = live.ask("dags/bad_reading/dagRuns", {"logical_date": window.end.isoformat(), **interval}, "POST")
-    return f"dags/bad_reading/dagRuns/{run['dag_run_id']}"
 
 
 def kill_the_worker(live) -> None:
@@ -103,7 +78,7 @@ def told(live, slack, later: timedelta = timedelta()) -> list[str]:
 
 def test_it_is_tried_again_without_a_page_and_when_tries_run_out_there_is_one(live, slack):
     world = live.world
-    run = trigger(live, day(1))
+    run = live.trigger(day(1))
     kill_the_worker(live)
     assert wait_for(lambda: ended(live, run)) == "success"
     assert live.ask(f"{run}/taskInstances/score")["try_number"] == 2
@@ -111,7 +86,7 @@ def test_it_is_tried_again_without_a_page_and_when_tries_run_out_there_is_one(li
     assert [kind for (kind,) in world.results("select kind from plantao.alerts order by 1")] == ["healed", "retrying"]
     assert told(live, slack) == []
 
-    run = trigger(live, day(2))
+    run = live.trigger(day(2))
     kill_the_worker(live)
     wait_for(lambda: live.ask(f"{run}/taskInstances/score")["try_number"] == 2)
     kill_the_worker(live)
