@@ -6,11 +6,9 @@ import io
 import os
 import sys
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import joblib
-import psycopg2
 import typer
 
 from demo import client_data, summary
@@ -18,7 +16,6 @@ from demo.stack import Stack
 from demo.train import RECIPES, TRAINING, honest_scores, train
 from plantao import database, embedded, place
 from plantao.errors import DatabaseUnavailable, PlantaoError
-from plantao.extract.read import read_frame
 from plantao.job import Job
 from plantao.job_file import read_folder
 from plantao.schema.migrate import upgrade
@@ -84,15 +81,14 @@ def airflow(context: typer.Context) -> None:
 @app.command()
 def clock(moment: str) -> None:
     """Move the demo's present to MOMENT; arrivals up to then can be seen."""
-    address = place.from_environment().address(place.DEFAULT_CONNECTION)
-    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+    with client_data.connected(place.from_environment()) as connection:
         client_data.set_clock(connection, moment)
 
 
 def _prepare(here: Place) -> None:
     place.start_default(here.settings)
     address = here.address(place.DEFAULT_CONNECTION)
-    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+    with client_data.connected(here) as connection:
         if not client_data.is_filled(connection):
             _say("filling the client's database with the 336,776 flights of 2013")
             client_data.fill(connection)
@@ -105,11 +101,7 @@ def _prepare(here: Place) -> None:
                 enter(manifest, here, [place.DEFAULT_CONNECTION])
                 continue
             _say(f"training {recipe.model} on January to March")
-            with (
-                database.session(address, here.settings.schema) as session,
-                database.snapshot(address) as snapshot,
-            ):
-                frame = read_frame(snapshot, session, recipe.query)
+            frame = client_data.training_frame(here, recipe.query)
             model, metrics = train(recipe, frame)
             content = io.BytesIO()
             joblib.dump(model, content)

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import psycopg2
+import psycopg2.extensions
 
+from plantao import database, place
 from plantao.errors import UsageError
+from plantao.extract.read import read_frame
 
 if TYPE_CHECKING:
-    import psycopg2.extensions
+    from collections.abc import Iterator
+
 
 TAXI_MINUTES = 20
 FLIGHTS = 336_776
+
+
+@contextmanager
+def connected(here: place.Place) -> Iterator[psycopg2.extensions.connection]:
+    """Log in to the client's database as its owner."""
+    address = here.address(place.DEFAULT_CONNECTION)
+    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+        yield connection
+
+
+def training_frame(here: place.Place, query: str) -> pd.DataFrame:
+    """Return rows of the client's, each column in the form a run would give it to the model."""
+    address = here.address(place.DEFAULT_CONNECTION)
+    with database.session(address, here.settings.schema) as session, database.snapshot(address) as snapshot:
+        return read_frame(snapshot, session, query)
 
 
 def data_folder() -> Path:

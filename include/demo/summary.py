@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
 import typer
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
-from plantao import database, place
+from demo import client_data
 from plantao.alert.send.everywhere import digest_of_now
 from plantao.cli import show as cli
 from plantao.errors import PlantaoError
@@ -44,8 +42,7 @@ MEASURED = SQL(
 
 def show(here: Place, jobs: Sequence[Job]) -> None:
     """Print the summary. Raises PlantaoError when a row is missing or double."""
-    address = here.address(place.DEFAULT_CONNECTION)
-    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
+    with client_data.connected(here) as connection:
 
         def ask(statement: str | Composed) -> list[tuple[Any, ...]]:
             with connection, connection.cursor() as cursor:

@@ -10,18 +10,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-import psycopg2.extensions
 import typer
 
 from demo import client_data
 from demo.stack import PROJECT, Stack
 from demo.train import RECIPES, pipeline
-from plantao import database, embedded, place, settings
+from plantao import embedded, place, settings
 from plantao.errors import PlantaoError, UsageError
 
 if TYPE_CHECKING:
@@ -123,13 +121,13 @@ class Stage:
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run SQL in the client's database, as its owner."""
-        with _client(self.place) as connection, connection, connection.cursor() as cursor:
+        with client_data.connected(self.place) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def clock(self, moment: str) -> None:
         """Move the client's present: arrivals up to then can be seen."""
-        with _client(self.place) as connection:
+        with client_data.connected(self.place) as connection:
             client_data.set_clock(connection, moment)
 
     def job(self, text: str | None = None, **changes: str) -> None:
@@ -143,12 +141,7 @@ class Stage:
 
     def training_frame(self, query: str = RECIPE.query) -> pd.DataFrame:
         """Return flights of the past with what came of them, as a data scientist reads them."""
-        import pandas as pd
-
-        with _client(self.place) as connection, connection.cursor() as cursor:
-            cursor.execute(query)
-            names = [column.name for column in cursor.description or ()]
-            return pd.DataFrame(cursor.fetchall(), columns=names)
+        return client_data.training_frame(self.place, query)
 
     def fit(self, frame: pd.DataFrame, columns: Sequence[str] = RECIPE.columns) -> Path:
         """Fit the demo's model, and leave it and its frame as files where a notebook would."""
@@ -158,13 +151,6 @@ class Stage:
         joblib.dump(model, self.home / "model.joblib")
         frame.to_parquet(self.home / "training.parquet")
         return self.home / "model.joblib"
-
-
-@contextmanager
-def _client(here: Place) -> Iterator[psycopg2.extensions.connection]:
-    address = here.address(place.DEFAULT_CONNECTION)
-    with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
-        yield connection
 
 
 @contextmanager
@@ -181,7 +167,7 @@ def stage(name: str) -> Iterator[Stage]:
     try:
         embedded.start(server)
         here = place.Place(chosen, lambda wanted: place.find_address(wanted, chosen, lambda _: None))
-        with _client(here) as client:
+        with client_data.connected(here) as client:
             client_data.fill(client)
         with stand_in.SlackStandIn() as slack:
             environment["AIRFLOW_CONN_SLACK"] = slack.connection()
