@@ -18,6 +18,7 @@ from plantao import closing, database, ledger
 from plantao.account import account
 from plantao.errors import SourceChanged, TargetRefused
 from plantao.extract import query, read, standby
+from plantao.extract.packed import Packing
 from plantao.extract.window import late_ranges
 from plantao.load import write
 from plantao.load.table import prediction_table, shadow_job
@@ -80,7 +81,7 @@ class Attempt:
         self.load: write.Load | None = None
         self.keys: KeyRange | None = None
         self.reference: int | None = None
-        self.features = query.Features((), ((),))
+        self.packing = Packing(query.Features((), ((),)))
         self.moment = ""
         self.note: str | None = None
         self.beside = Challengers(request, place)
@@ -197,11 +198,11 @@ class Attempt:
         branches = opened.extraction.branches
         contracts, source = [manifest.contract, *self.beside.contracts], opened.source
         features = query.select_features(contracts, source.types, source.segments)
-        self.features = features
+        self.packing = Packing(features)
         self.beside.find(features)
         if not branches:
             return None
-        rows = query.select_rows(opened.source, self.request.window, branches, features.columns)
+        rows = query.select_rows(opened.source, self.request.window, branches, self.packing.columns)
         return database.quoted(self.connection, rows)
 
     def _stream(self, spool: Spool, opened: Opened, version: Verified, sketch: Sketch) -> None:
@@ -210,11 +211,11 @@ class Attempt:
 
         manifest, extraction = version.manifest, opened.extraction
         known = (extraction.predicted, extraction.duplicates)
-        places, segments = self.features.places[0], self.features.segments
-        scorer = BatchScorer(self.job, manifest, version.model, *known, places, segments)
+        features = self.packing.features
+        scorer = BatchScorer(self.job, manifest, version.model, *known, features.places[0], features.segments)
         if self.run_id is not None:
             self.load = self._new_load(opened.table, manifest.output, manifest.version)
-        batches = spool.batches(patience=database.STATEMENT_SECONDS)
+        batches = map(self.packing.unpack, spool.batches(patience=database.STATEMENT_SECONDS))
         try:
             with bounded_threads(self.place.settings.threads):
                 while (batch := self._next(batches)) is not None:

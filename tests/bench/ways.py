@@ -104,8 +104,11 @@ def held_open():
 
 def copy(here, model, form=""):
     """Return a plain COPY of the same rows, thrown away as they come."""
+    from plantao.extract import query
+
     source, manifest = source_and_manifest(here, model)
-    statement = f"copy ({select(here, source, manifest)}) to stdout {form}"
+    columns = query.select_features([manifest.contract], source.types).named
+    statement = f"copy ({selected(here, source, columns)}) to stdout {form}"
     return lambda: sql(statement, Nowhere())
 
 
@@ -129,25 +132,24 @@ def extract(here, model):
     from plantao import database
 
     source, manifest = source_and_manifest(here, model)
-    statement = select(here, source, manifest)
+    packing = packing_of(source, manifest)
+    statement = selected(here, source, packing.columns)
 
     def read() -> None:
         with database.snapshot(here.address("client_db")) as snapshot:
-            for _ in snapshot.batches(statement):
-                pass
+            for batch in snapshot.batches(statement):
+                packing.unpack(batch)
 
     return read
 
 
 def score(here, model):
     """Return validating and scoring alone, of batches that are in memory."""
-    from plantao import database
     from plantao.log import Stopwatch
     from plantao.score.batch import BatchScorer
 
     source, manifest = source_and_manifest(here, model)
-    with database.snapshot(here.address("client_db")) as snapshot:
-        batches = list(snapshot.batches(select(here, source, manifest)))
+    batches = batches_of(here, source, manifest)
     scorer = BatchScorer(source.job, manifest, load_model(here, manifest))
 
     def score_all() -> None:
@@ -169,8 +171,7 @@ def load(here, model):
 
     empty(model)
     source, manifest = source_and_manifest(here, model)
-    with database.snapshot(here.address("client_db")) as snapshot:
-        batches = list(snapshot.batches(select(here, source, manifest)))
+    batches = batches_of(here, source, manifest)
     scorer = BatchScorer(source.job, manifest, load_model(here, manifest))
     scored = [scorer.score(batch, Stopwatch()).scored for batch in batches]
     del batches
@@ -242,12 +243,27 @@ def source_and_manifest(here, model):
         return source_of(job, snapshot, session), model_store.read_manifest(here.settings.model_store, model, 1)
 
 
-def select(here, source, manifest) -> str:
+def batches_of(here, source, manifest) -> list:
+    """Return all rows, as a run gives them to the model."""
+    from plantao import database
+
+    packing = packing_of(source, manifest)
+    with database.snapshot(here.address("client_db")) as snapshot:
+        return [packing.unpack(batch) for batch in snapshot.batches(selected(here, source, packing.columns))]
+
+
+def packing_of(source, manifest):
+    from plantao.extract import packed, query
+
+    return packed.Packing(query.select_features([manifest.contract], source.types))
+
+
+def selected(here, source, columns) -> str:
+    """Return the SELECT of a run."""
     from plantao import database
     from plantao.extract import query
 
-    features = query.select_features([manifest.contract], source.types).columns
-    rows = query.select_rows(source, window(), [query.Branch(source.within(window()))], features)
+    rows = query.select_rows(source, window(), [query.Branch(source.within(window()))], columns)
     with database.session(here.address("client_db"), here.settings.schema) as session:
         return database.quoted(session, rows)
 

@@ -52,7 +52,7 @@ class Seen:
 
 def select(source: Source, contract: Contract | None, condition: Composable) -> Composable:
     """Return the SELECT of rows in the form in which a run reads them; without a contract only the job's columns."""
-    features = query.select_features([] if contract is None else [contract], source.types).columns
+    features = query.select_features([] if contract is None else [contract], source.types).named
     nothing_is_late = Branch(condition, may_be_late=False)
     return query.select_rows(source, Window(BEGINNING, BEGINNING.replace(year=2)), [nothing_is_late], features)
 

@@ -5,7 +5,7 @@ every SELECT of rows are named by place, so that a name of the client's can neve
 
     k0, k1, …   the key            t      the source timestamp, an instant
     late        before the window  c      when the row was last edited (on_change = "rescore")
-    f0, f1, …   the features, in the order the model was trained on
+    f0, f1, …   the features, in the order the model was trained on; of a run, see `packed`
 
 *Already predicted* is decided by key. Both sides are bounded by the timestamp, so that a day among ten million
 predictions costs a day. A row whose timestamp has moved out of these bounds since it was predicted is read
@@ -75,7 +75,7 @@ class Branch:
 def select_rows(
     source: Source, window: Window, branches: Sequence[Branch], features: Sequence[Composable] = ()
 ) -> Composed:
-    """Return the SELECT of the rows owed; the branches share no row."""
+    """Return the SELECT of the rows owed; the branches share no row, and `features` have names already."""
 
     def branch_select(branch: Branch) -> Composable:
         late = SQL("{} < {}").format(source.instant, instant(window.start))
@@ -84,7 +84,7 @@ def select_rows(
             SQL("{} as t").format(source.instant),
             SQL("{} as late").format(late if branch.may_be_late else SQL("false")),
             *([SQL("{} as c").format(source.changed_at)] if source.edits_count else []),
-            *(SQL("{} as {}").format(feature, Identifier(f"f{i}")) for i, feature in enumerate(features)),
+            *features,
         ]
         return SQL("select {} from {} as s where {}").format(SQL(", ").join(columns), source.relation, branch.condition)
 
@@ -130,16 +130,23 @@ class Features:
     """Per model: where in `columns` its features are, in the order of its contract."""
     segments: tuple[int, ...] = ()
     """Where in `columns` the segments are, as text."""
+    kinds: tuple[str, ...] = ()
+    """What each of `columns` holds, as a contract names it."""
+
+    @property
+    def named(self) -> list[Composable]:
+        """The columns, each with its name: f0, f1 and so on."""
+        return [SQL("{} as {}").format(column, Identifier(f"f{i}")) for i, column in enumerate(self.columns)]
 
 
 def select_features(contracts: Sequence[Contract], types: Mapping[str, str], segments: Sequence[str] = ()) -> Features:
     """Return the columns of one or more models, whose contracts were checked before, and of the job's segments."""
-    needed = [[(c.name, c.cast(types[c.name])) for c in contract.columns] for contract in contracts]
-    needed.append([(name, "" if types[name] == "text" else "::text") for name in segments])
+    needed = [[(c.name, c.cast(types[c.name]), c.kind) for c in contract.columns] for contract in contracts]
+    needed.append([(name, "" if types[name] == "text" else "::text", "text") for name in segments])
     distinct = list(dict.fromkeys(column for columns in needed for column in columns))
     *places, of_segments = (tuple(distinct.index(column) for column in columns) for columns in needed)
-    columns = tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast in distinct)
-    return Features(columns, tuple(places), of_segments)
+    columns = tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast, _ in distinct)
+    return Features(columns, tuple(places), of_segments, tuple(kind for *_, kind in distinct))
 
 
 def select_keys(source: Source, condition: Composable) -> Composed:

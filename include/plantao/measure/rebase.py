@@ -109,7 +109,7 @@ def _rows(connection: Connection, job: Job, place: Place, window: Window, manife
         source = read.source_of(job, both_sides.snapshot, connection)
         features = query.select_features([manifest.contract], source.types)
         of = answered.slices(sum(both_sides.versions(source, window).values()), MOST_ROWS) or 1
-        batches = both_sides.rows(source, window, features.columns, (0, of))
+        batches = both_sides.rows(source, window, features.named, (0, of))
         scored = [rows.filter(pc.equal(rows.column("v"), manifest.version)) for rows in batches]
         return pa.concat_tables(scored) if scored else pa.table({})
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from plantao import database, ledger
 from plantao.errors import SourceChanged, SourceRefused
 from plantao.extract import query, read
+from plantao.extract.packed import Packing
 from plantao.extract.query import Branch
 from plantao.extract.window import Schedule, Window
 from plantao.log import Stopwatch
@@ -101,18 +102,18 @@ def compare(job: Job, window: Window, old: Verified, new: Verified, place: Place
                 if problems := source_problems(job, source.types, version.manifest.contract):
                     message = f"the source is not what {version.manifest.name} was made for: {'; '.join(problems)}."
                     raise SourceChanged(message, "add the columns to the source, or train on those it has", "validate")
-            features = query.select_features(contracts, source.types)
+            packing = Packing(query.select_features(contracts, source.types))
             branch = Branch(source.within(window), may_be_late=False)
-            statement = database.quoted(connection, query.select_rows(source, window, [branch], features.columns))
+            statement = database.quoted(connection, query.select_rows(source, window, [branch], packing.columns))
             stack.pop_all()  # from here on the thread that reads closes the snapshot
         spool = read.read(snapshot, snapshot.close, statement)
     scorers = [
         BatchScorer(job, version.manifest, version.model, places=places)
-        for version, places in zip((old, new), features.places, strict=True)
+        for version, places in zip((old, new), packing.features.places, strict=True)
     ]
     try:
         with bounded_threads(place.settings.threads):
-            for batch in spool.batches(database.STATEMENT_SECONDS):
+            for batch in map(packing.unpack, spool.batches(database.STATEMENT_SECONDS)):
                 _fold(difference, batch, scorers)
     finally:
         spool.abandon()

@@ -116,7 +116,7 @@ class _Day:
         features = query.select_features(contracts, source.types, source.segments)
         of = answered.slices(sum(found.values()), PREDICTIONS_AT_ONCE)
         for number in range(of):
-            for rows in both_sides.rows(source, self.window, features.columns, (number, of)):
+            for rows in both_sides.rows(source, self.window, features.named, (number, of)):
                 for (version, (_, sketch)), places in zip(sketches.items(), features.places, strict=True):
                     of_version = rows.filter(pc.equal(rows.column("v"), version))
                     sketch.add(_result(of_version, sketch.output, places, features.segments))

@@ -1,0 +1,67 @@
+"""Numbers that travel in one array come apart as they were: bit by bit, and with their gaps."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plantao.extract.packed import Packing, apart
+from plantao.extract.query import select_features
+from plantao.validate.contract import Column, Contract
+
+DOUBLES = st.none() | st.floats(width=64)
+WHOLE = st.none() | st.integers(-(2**63), 2**63 - 1)
+
+
+def sent(row, code, oid):
+    """Return what PostgreSQL's array_send makes of a row."""
+    elements = [struct.pack(">i", -1) if v is None else struct.pack(f">i{code}", 8, v) for v in row]
+    return struct.pack(">iiiii", 1, int(None in row), oid, len(row), 1) + b"".join(elements)
+
+
+def bits(value, code):
+    return struct.pack(f">{code}", value)
+
+
+@given(data=st.data(), width=st.integers(2, 5), kind=st.sampled_from([("f8", "d", 701), ("i8", "q", 20)]))
+def test_arrays_come_apart_as_they_were_sent(data, width, kind):
+    dtype, code, oid = kind
+    rows = data.draw(st.lists(st.tuples(*[DOUBLES if code == "d" else WHOLE] * width), max_size=20))
+    start = data.draw(st.integers(0, len(rows)))
+    array = pa.array([sent(row, code, oid) for row in rows], pa.binary()).slice(start)
+    values, missing = apart(array, width, dtype)
+    assert values.shape == (width, len(rows) - start)
+    for place in range(width):
+        for at, row in enumerate(rows[start:]):
+            assert (row[place] is None) == (missing is not None and bool(missing[place, at]))
+            if row[place] is not None:
+                assert bits(values[place, at].item(), code) == bits(row[place], code)
+
+
+def test_columns_keep_their_places_and_one_that_is_alone_travels_alone():
+    kinds = ["float", "text", "float", "integer"]
+    columns = [
+        Column(name=f"c{i}", kind=kind, dtype="", nullable=True, accepts_null=True) for i, kind in enumerate(kinds)
+    ]
+    features = select_features(
+        [Contract(columns=tuple(columns))], {"c0": "float8", "c1": "text", "c2": "int4", "c3": "int8"}
+    )
+    packing = Packing(features)
+    assert len(packing.columns) == 3
+    batch = pa.record_batch(
+        [
+            pa.array([7]),
+            pa.array([sent((1.5, None), "d", 701)], pa.binary()),
+            pa.array(["Porto"]),
+            pa.array([2**60]),
+        ],
+        ["k0", "float", "f1", "f3"],
+    )
+    found = packing.unpack(batch).to_pylist()
+    assert found == [{"k0": 7, "f1": "Porto", "f3": 2**60, "f0": 1.5, "f2": None}]
+    assert packing.unpack(batch.slice(1)).num_rows == 0
+    assert np.isnan(apart(pa.array([sent((np.nan, 1.0), "d", 701)], pa.binary()), 2, "f8")[0][0, 0])
