@@ -202,7 +202,7 @@ def usual(here, model):
     address = here.address("client_db").url().replace("postgresql://", "postgresql+psycopg2://")
     engine = sqlalchemy.create_engine(address)
     _, manifest = source_and_manifest(here, model)
-    fitted = load_model(here, manifest)
+    fitted = plain_model(here, manifest)
     usual_table()
 
     def score_all() -> None:
@@ -217,7 +217,7 @@ def spark(here, model):
     """Return Spark on this machine, in its warm second run."""
     import spark_local
 
-    return spark_local.prepared(load_model(here, source_and_manifest(here, model)[1]))
+    return spark_local.prepared(plain_model(here, source_and_manifest(here, model)[1]))
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -272,6 +272,13 @@ def load_model(here, manifest):
     from plantao.score import model_file, model_store
 
     return model_file.load(model_store.read_bytes(here.settings.model_store, manifest), manifest, manifest.sha256)
+
+
+def plain_model(here, manifest):
+    """Return the model as joblib gives it to everybody, without our shortcuts."""
+    from plantao.score import model_file, model_store
+
+    return model_file.opened(model_store.read_bytes(here.settings.model_store, manifest), manifest.name)
 
 
 def predictions_of(chunk, fitted):

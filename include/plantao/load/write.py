@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from plantao.score.batch import RejectedRow, ScoredBatch
     from plantao.score.manifest import Output
 
-# Rows that are scored before the transaction opens: a usual window is loaded in one short burst, and only a large
-# one keeps the transaction open while it is still being scored.
-ROWS_BEFORE_LOAD = 400_000
+# Rows that are scored before the transaction opens: a small window is loaded in one short burst, and a larger one keeps
+# the transaction open while it is still being scored, so that what is left to load at the end is little.
+ROWS_BEFORE_LOAD = 50_000
 BATCHES_IN_FLIGHT = 3
 
 

@@ -23,6 +23,7 @@ from plantao.errors import EnvironmentDiffers, GoldenRowsDiffer, ModelTampered, 
 from plantao.score.environment import current_environment
 from plantao.score.manifest import environment_differences, same_minor
 from plantao.score.predict import arrow_type, probabilities, to_frame
+from plantao.score.shortcuts import quicken
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,6 +40,7 @@ def load(content: bytes, manifest: Manifest, registered_sha256: str) -> Any:
     verify_bytes(content, manifest, registered_sha256)
     verify_environment(manifest)
     model = opened(content, manifest.name, manifest.trusted)
+    quicken(model)
     verify_golden_rows(model, manifest)
     return model
 

@@ -1,7 +1,7 @@
 """The model's answers for a batch of rows.
 
 Pure. The model gets a pandas DataFrame with the columns, the order and the dtypes of the training frame, and is
-asked exactly as scikit-learn would be asked by hand: the scores are bit-identical to `predict_proba`.
+asked as scikit-learn would be asked by hand: the scores are bit-identical to `predict_proba` (see also `shortcuts`).
 """
 
 from __future__ import annotations
