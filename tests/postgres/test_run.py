@@ -12,6 +12,7 @@ from plantao import database
 from plantao.extract.window import Window
 from plantao.load import write
 from plantao.load.table import prediction_table
+from plantao.score.batch import BatchScorer
 from world import APRIL, JOB, classifier, day, training_frame
 
 
@@ -115,6 +116,28 @@ def test_a_large_window_is_loaded_while_it_is_scored(world, monkeypatch):
     job = world.ready(per_day=200, days=1)
     assert world.score(job, day(1)).counts.scored == 200
     assert world.attempts() == [("succeeded", 200, 200, 0, 0)]
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(60.0, False), (0.0, True)], ids=["fast", "slow"])
+def test_a_usual_window_is_loaded_while_it_is_scored_where_scoring_is_fast(world, monkeypatch, seconds, waits):
+    # Else the target's transaction, and the lock on the table, would last as long as a slow model takes.
+    monkeypatch.setattr("plantao.database.BATCH_BYTES", 400)
+    monkeypatch.setattr("plantao.load.write.FIRST_ROWS", 20)
+    monkeypatch.setattr("plantao.load.write.FIRST_SECONDS", seconds)
+    job, steps = world.ready(per_day=200, days=1), []
+    for owner, step in ((BatchScorer, "score"), (write.Load, "_hand_over")):
+        monkeypatch.setattr(owner, step, noted(steps, step, getattr(owner, step)))
+    assert world.score(job, day(1)).counts.scored == 200
+    last_scored = len(steps) - 1 - steps[::-1].index("score")
+    assert ("_hand_over" not in steps[:last_scored]) is waits
+
+
+def noted(steps, name, step):
+    def call(*given, **more):
+        steps.append(name)
+        return step(*given, **more)
+
+    return call
 
 
 def test_batches_that_scoring_cannot_take_yet_go_through_the_spool(world, monkeypatch):

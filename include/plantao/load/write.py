@@ -13,6 +13,7 @@ import contextlib
 import json
 import queue
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from plantao.score.batch import RejectedRow, ScoredBatch
     from plantao.score.manifest import Output
 
-# Rows that are scored before the transaction opens: a small window is loaded in one short burst, and a larger one keeps
-# the transaction open while it is still being scored, so that what is left to load at the end is little.
-ROWS_BEFORE_LOAD = 50_000
+# Rows that are scored before the transaction opens: a usual window is loaded in one short burst, and only a large one
+# keeps the transaction open while it is still being scored. Where scoring is fast, the transaction will be short
+# anyway: it opens with the first rows, and little is left to load at the end.
+ROWS_BEFORE_LOAD = 400_000
+FIRST_ROWS, FIRST_SECONDS = 50_000, 2.0
 BATCHES_IN_FLIGHT = 3
 
 
@@ -132,6 +135,8 @@ class Load:
     _problem: BaseException | None = None
     _waiting: list[ScoredBatch] = field(default_factory=list)
     _waiting_rows: int = 0
+    _is_open: bool = False
+    _began: float = field(default_factory=time.monotonic)
 
     # --- called by the thread that scores ---------------------------------------------------------------------------
 
@@ -143,7 +148,9 @@ class Load:
         """Take a scored batch; from some number of rows on it is loaded while the next ones are scored."""
         self._waiting.append(batch)
         self._waiting_rows += len(batch)
-        if self._waiting_rows >= ROWS_BEFORE_LOAD:
+        is_fast = self._waiting_rows >= FIRST_ROWS and time.monotonic() - self._began < FIRST_SECONDS
+        self._is_open = self._is_open or is_fast or self._waiting_rows >= ROWS_BEFORE_LOAD
+        if self._is_open:
             self._hand_over_waiting()
 
     def _hand_over_waiting(self) -> None:
