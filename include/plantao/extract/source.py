@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg2.sql import SQL, Composable, Identifier
 from psycopg2.sql import Literal as Value
 
-from plantao.extract.window import BEGINNING, Window
+from plantao.extract.window import BEGINNING, Window, merged
 from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
@@ -164,8 +164,17 @@ class Source:
         return SQL("({})").format(SQL(", ").join(typed))
 
     def within_any(self, windows: Sequence[Window]) -> Composable:
-        """Return the condition that a row's timestamp lies in one of `windows`."""
-        return SQL("({})").format(SQL(" or ").join([self.within(window) for window in windows] or [SQL("false")]))
+        """Return the condition that a row's timestamp lies in one of `windows`, for an index as `within` is.
+
+        Two conditions with an `or` between them make PostgreSQL read the whole table, where a range is all it takes.
+        """
+        apart = merged(windows)
+        if not apart:
+            return SQL("(false)")
+        bounds = self.within(Window(apart[0].start, apart[-1].end))
+        if len(apart) == 1:
+            return bounds
+        return SQL("({} and ({}))").format(bounds, SQL(" or ").join([self.within(window) for window in apart]))
 
 
 def instant(moment: datetime) -> Composable:
