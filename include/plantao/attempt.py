@@ -220,6 +220,7 @@ class Attempt:
             with bounded_threads(self.place.settings.threads):
                 while (batch := self._next(batches)) is not None:
                     self._score(batch, scorer, sketch)
+                    del batch  # or it would stay in memory while the next one is unpacked
         finally:
             spool.abandon()
 

@@ -222,6 +222,7 @@ def read(snapshot: Snapshot, close: Callable[[], None], statement: str | None) -
                     for batch in snapshot.batches(statement):
                         if not spool.put(batch):
                             break
+                        del batch  # or it would stay in memory while the next one is read
         except BaseException as error:  # noqa: BLE001 - handed over: the waiting thread raises it
             problem = error
         finally:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
-MEMORY_BYTES = 48 << 20
+MEMORY_BYTES = 32 << 20
 
 
 class Spool:
@@ -76,20 +76,26 @@ class Spool:
 
         Raises DatabaseUnavailable when the reader has put nothing for `patience` seconds.
         """
-        while True:
-            with self._changed:
-                while not self._items and not self._complete:
-                    if not self._changed.wait(patience):
-                        message = f"the source sent no row for {patience:g} s."
-                        raise DatabaseUnavailable(message, "nothing: it is retried", "extract")
-                if not self._items:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                item = self._items.popleft()
-                if isinstance(item, pa.RecordBatch):
-                    self._memory_left += item.nbytes
-            yield item if isinstance(item, pa.RecordBatch) else self._read_back(*item)
+        while self._has_another(patience):
+            yield self._taken()  # in no variable, which would keep the batch in memory while it is scored
+
+    def _has_another(self, patience: float) -> bool:
+        with self._changed:
+            while not self._items and not self._complete:
+                if not self._changed.wait(patience):
+                    message = f"the source sent no row for {patience:g} s."
+                    raise DatabaseUnavailable(message, "nothing: it is retried", "extract")
+            if not self._items and self._error is not None:
+                raise self._error
+            return bool(self._items)
+
+    def _taken(self) -> pa.RecordBatch:
+        with self._changed:
+            item = self._items.popleft()
+            if isinstance(item, pa.RecordBatch):
+                self._memory_left += item.nbytes
+                return item
+        return self._read_back(*item)
 
     def _spill(self, batch: pa.RecordBatch) -> tuple[int, int]:
         content = batch.serialize()
