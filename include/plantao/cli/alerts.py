@@ -135,7 +135,7 @@ def rehearse(
         while time.monotonic() < until:
             if not airflow:
                 outcomes = deliver_everywhere(here, to)
-                reason = "; ".join(error for one in outcomes.values() for error in one.failed.values()) or reason
+                reason = next((error for one in outcomes.values() for error in one.failed.values()), reason)
             if (found := _sent(connection, alert.fingerprint)) is not None:
                 where = f"{found['destination']} {found['channel'] or ''}".strip()
                 typer.echo(f"test {mark}: acknowledged by {where}, message {found['digest_id']}"
@@ -144,8 +144,10 @@ def rehearse(
                     typer.echo("No Slack is configured: it went to the log, where nobody on call sees it.", err=True)
                 return
             time.sleep(min(1, max(0, until - time.monotonic())))
-    message = f"test {mark} was not acknowledged within {wait:g} s: {reason}"
-    raise AlertUnavailable(message, "see plantao check, then plantao alerts list; the test waits and is sent later")
+    what, _, cure = reason.partition(" Next: ")
+    advice = f"{cure or 'see plantao check, then plantao alerts list'}; the test waits and is sent later"
+    message = f"test {mark} was not acknowledged within {wait:g} s: {what}"
+    raise AlertUnavailable(message, advice)
 
 
 def _sent(connection: Connection, mark: str) -> dict[str, Any] | None:
