@@ -15,7 +15,7 @@ from sqlalchemy import text
 from plantao import database, ledger, place
 from plantao.cli import show
 from plantao.cli.scoring import JobArgument  # noqa: TC001 - Typer reads it
-from plantao.errors import AlertUnavailable, UsageError
+from plantao.errors import AlertUnavailable, PlantaoError, UsageError
 from plantao.job_file import read_job
 from plantao.job_types import parse_duration
 from plantao.schema.migrate import require_current
@@ -131,11 +131,13 @@ def rehearse(
     with ledger.session(declared, here, f"plantao/{job}/alerts") as connection:
         with connection.begin():
             raise_alert(connection, alert)
-        reason, until = "nobody has sent it; does the DAG plantao-alerts run?", time.monotonic() + wait
+        until = time.monotonic() + wait
+        nobody = "nobody has sent it; does the DAG plantao-alerts run?"
+        error: PlantaoError = AlertUnavailable(nobody, "see plantao check, then plantao alerts list")
         while time.monotonic() < until:
             if not airflow:
                 outcomes = deliver_everywhere(here, to)
-                reason = next((error for one in outcomes.values() for error in one.failed.values()), reason)
+                error = next((why for one in outcomes.values() for why in one.failed.values()), error)
             if (found := _sent(connection, alert.fingerprint)) is not None:
                 where = f"{found['destination']} {found['channel'] or ''}".strip()
                 typer.echo(f"test {mark}: acknowledged by {where}, message {found['digest_id']}"
@@ -144,10 +146,8 @@ def rehearse(
                     typer.echo("No Slack is configured: it went to the log, where nobody on call sees it.", err=True)
                 return
             time.sleep(min(1, max(0, until - time.monotonic())))
-    what, _, cure = reason.partition(" Next: ")
-    advice = f"{cure or 'see plantao check, then plantao alerts list'}; the test waits and is sent later"
-    message = f"test {mark} was not acknowledged within {wait:g} s: {what}"
-    raise AlertUnavailable(message, advice)
+    message = f"test {mark} was not acknowledged within {wait:g} s: {error.what}"
+    raise AlertUnavailable(message, f"{error.next_step}; the test waits and is sent later")
 
 
 def _sent(connection: Connection, mark: str) -> dict[str, Any] | None:

@@ -77,7 +77,7 @@ class Outcome:
     """What became of the messages that waited."""
 
     sent: list[int] = field(default_factory=list)
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, AlertUnavailable | AlertRefused] = field(default_factory=dict)
     """Why a message could not be sent, for those that were tried."""
     waiting: int = 0
     """Messages that still wait, tried or not."""
@@ -273,7 +273,7 @@ class _Sender:
         }
         with self.connection.begin():
             self.connection.execute(FAILED, values)
-        self.outcome.failed[row["digest_id"]] = str(error)
+        self.outcome.failed[row["digest_id"]] = error
         fields = {"message": row["digest_id"], "tries": row["tries"], "again in": f"{wait:.0f} s", "error": error.what}
         log.event("alerts not sent", fields, log.WARNING)
 

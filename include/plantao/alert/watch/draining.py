@@ -25,6 +25,10 @@ def drain(
     """Send what waits in a ledger, as the DAG plantao-alerts does, and return what became of it."""
     jobs = {name: job for name, job in files.items() if isinstance(job, Job)}
     outcome = deliver(connection, addressees(jobs), voice, now, airflow_url=airflow_url)
-    fields = {"sent": len(outcome.sent), "waiting": outcome.waiting, "reasons": sorted(set(outcome.failed.values()))}
+    fields = {
+        "sent": len(outcome.sent),
+        "waiting": outcome.waiting,
+        "reasons": sorted(set(map(str, outcome.failed.values()))),
+    }
     log.event("the watchdog empties the outbox", fields)
     return outcome
