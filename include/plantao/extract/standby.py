@@ -33,17 +33,24 @@ def open_up_to(end: datetime, address: Address, application: str, quoter: Connec
     A standby that is behind is waited for. Raises DatabaseUnavailable when that takes too long, or it is paused.
     """
     until = time.monotonic() + PATIENCE_SECONDS
+    up_to_date = False
     while True:
         with database.explained("extract", SourceRefused, f"connecting to {address}"):
             snapshot = database.open_snapshot(address, application)
+        if up_to_date:
+            return snapshot
         try:
-            lacking = _lacking(snapshot, quoter, end)
+            in_recovery, lacking = _standing(snapshot, quoter, end)
         except BaseException:
             snapshot.close()
             raise
-        if lacking is None:
+        if not in_recovery:
             return snapshot
         snapshot.close()
+        if lacking is None:
+            # A snapshot is older than what its own session then says of the replay: a commit may lie between the two.
+            up_to_date = True
+            continue
         if lacking == "is paused" or time.monotonic() > until:
             message = f"the standby behind {address} {lacking}, so rows may be missing. Nothing was written."
             advice = "let it catch up (select pg_wal_replay_resume() when it is paused), or read from the primary"
@@ -51,14 +58,14 @@ def open_up_to(end: datetime, address: Address, application: str, quoter: Connec
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _lacking(snapshot: Snapshot, quoter: Connection, end: datetime) -> str | None:
-    """Return why the snapshot may not show all that was committed before `end`; None when it does."""
+def _standing(snapshot: Snapshot, quoter: Connection, end: datetime) -> tuple[bool, str | None]:
+    """Return whether a standby answers, and why it may not have all that was committed before `end`, if so."""
     question = SQL(
         "select case when pg_is_in_recovery() then case when pg_is_wal_replay_paused() then 'is paused'"
         " when pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() and pg_last_xact_replay_timestamp() < {}"
         " then 'has only what was committed until '"
-        " || to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS') || ' UTC' end end"
+        " || to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS') || ' UTC' else '' end end"
     ).format(instant(end))
     with database.explained("extract", SourceRefused, "asking the source whether it is up to date"):
         found = snapshot.value(database.quoted(quoter, question))
-    return None if found is None else str(found)
+    return found is not None, str(found) if found else None
