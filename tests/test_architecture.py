@@ -46,7 +46,7 @@ READS_AND_WRITES = {
         "settings.py",
         "versions/standing.py",
     ),
-    *("address.py", "declared.py", "ledger.py", "database.py", "log_table.py", "waiting.py"),
+    *("address.py", "declared.py", "ledger.py", "database.py", "log_table.py", "memory.py", "waiting.py"),
     *("cli", "schema/migrate.py"),
     *("checks/connection.py", "checks/environment.py", "checks/machine.py", "checks/of_job.py", "checks/page.py"),
     *("checks/rights.py", "checks/sample.py"),

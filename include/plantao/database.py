@@ -48,7 +48,7 @@ IDLE_SECONDS = 300
 SQLALCHEMY_ERRORS = (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.PendingRollbackError)
 COPY_CHUNK = 1 << 16
 BATCH_OPTION = "adbc.postgresql.batch_size_hint_bytes"
-BATCH_BYTES = 16 << 20
+BATCH_BYTES = 8 << 20
 
 
 def sqlstate_of(error: BaseException) -> str | None:

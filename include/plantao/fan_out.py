@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.sql import SQL, Identifier
 
-from plantao import database, ledger, log
+from plantao import database, ledger, log, memory
 from plantao import parts as ledger_of_parts
 from plantao.attempt import Attempt
 from plantao.closing import recorded, recorded_if_permanent
@@ -144,6 +144,7 @@ def score_part(job: Job, part: Part, place: Place) -> dict[str, Any]:
 
     Raises a PlantaoError. A permanent one closes the whole attempt as failed, because no retry of a part can help.
     """
+    memory.keep_freed()
     request = Request(job, part.window, model_version=part.version, rescore=part.rescore)
     with ledger.session(job, place, f"plantao/{job.name}/{part.run_id}/{part.number}") as connection:
         taken = ledger_of_parts.take(connection, part.run_id, part.number)

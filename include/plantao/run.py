@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from plantao import declared, ledger
+from plantao import declared, ledger, memory
 from plantao.attempt import Attempt
 from plantao.closing import recorded
 from plantao.errors import ModelMissing
@@ -35,6 +35,7 @@ def score_window(request: Request, place: Place) -> Report:
 
     Raises a PlantaoError; then nothing but the failed attempt was written.
     """
+    memory.keep_freed()
     if request.dry_run:
         with ledger.session(request.job, place, f"plantao/{request.job.name}") as connection:
             return Attempt(request, place, connection, None, role_of(request, connection)).run()

@@ -14,6 +14,7 @@ from plantao.extract.query import select_features
 from plantao.validate.contract import Column, Contract
 
 DOUBLES = st.none() | st.floats(width=64)
+SHORT = st.none() | st.integers(-(2**31), 2**31 - 1)
 WHOLE = st.none() | st.integers(-(2**63), 2**63 - 1)
 
 
@@ -42,15 +43,16 @@ def test_arrays_come_apart_as_they_were_sent(data, width, kind):
                 assert bits(values[place, at].item(), code) == bits(row[place], code)
 
 
-def test_columns_keep_their_places_and_one_that_is_alone_travels_alone():
-    kinds = ["float", "text", "float", "integer"]
+def packing_of(**types):
+    kinds = {"float8": "float", "text": "text", "int2": "integer", "int4": "integer", "int8": "integer"}
     columns = [
-        Column(name=f"c{i}", kind=kind, dtype="", nullable=True, accepts_null=True) for i, kind in enumerate(kinds)
+        Column(name=name, kind=kinds[kind], dtype="", nullable=True, accepts_null=True) for name, kind in types.items()
     ]
-    features = select_features(
-        [Contract(columns=tuple(columns))], {"c0": "float8", "c1": "text", "c2": "int4", "c3": "int8"}
-    )
-    packing = Packing(features)
+    return Packing(select_features([Contract(columns=tuple(columns))], types))
+
+
+def test_columns_keep_their_places_and_one_that_is_alone_travels_alone():
+    packing = packing_of(c0="float8", c1="text", c2="float8", c3="int8")
     assert len(packing.columns) == 3
     batch = pa.record_batch(
         [
@@ -59,9 +61,22 @@ def test_columns_keep_their_places_and_one_that_is_alone_travels_alone():
             pa.array(["Porto"]),
             pa.array([2**60]),
         ],
-        ["k0", "float", "f1", "f3"],
+        ["k0", "doubles", "f1", "f3"],
     )
     found = packing.unpack(batch).to_pylist()
     assert found == [{"k0": 7, "f1": "Porto", "f3": 2**60, "f0": 1.5, "f2": None}]
     assert packing.unpack(batch.slice(1)).num_rows == 0
     assert np.isnan(apart(pa.array([sent((np.nan, 1.0), "d", 701)], pa.binary()), 2, "f8")[0][0, 0])
+
+
+@given(rows=st.lists(st.tuples(SHORT, DOUBLES, SHORT), max_size=20))
+def test_short_whole_numbers_travel_as_doubles_and_are_whole_again(rows):
+    packing = packing_of(c0="int4", c1="float8", c2="int2")
+    array = pa.array([sent([v if v is None else float(v) for v in row], "d", 701) for row in rows], pa.binary())
+    found = packing.unpack(pa.record_batch([array], ["doubles"]))
+    for place in (0, 2):
+        assert found.column(f"f{place}").type == pa.int64()
+        assert found.column(f"f{place}").to_pylist() == [row[place] for row in rows]
+    assert [v is None or bits(v, "d") for v in found.column("f1").to_pylist()] == [
+        row[1] is None or bits(row[1], "d") for row in rows
+    ]

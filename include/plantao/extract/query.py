@@ -27,7 +27,7 @@ from plantao.job_types import parse_table_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.validate.contract import Contract
+    from plantao.validate.contract import Contract, Kind
 
 
 SAMPLE = 200_000
@@ -122,31 +122,47 @@ def select_boundaries(source: Source, window: Window, branches: Sequence[Branch]
 
 
 @dataclass(frozen=True)
-class Features:
-    """The columns that several models read, each in the form in which it travels, and none of them twice."""
+class Feature:
+    """A column that a model reads, and the form in which it travels."""
 
-    columns: tuple[Composable, ...]
+    name: str
+    type: str
+    """Its PostgreSQL type in the source."""
+    kind: Kind
+    cast: str
+
+    @property
+    def column(self) -> Composable:
+        """The column with its cast."""
+        return SQL("s.{}{}").format(Identifier(self.name), SQL(self.cast))
+
+
+@dataclass(frozen=True)
+class Features:
+    """The columns that several models read, and none of them twice."""
+
+    distinct: tuple[Feature, ...]
     places: tuple[tuple[int, ...], ...]
-    """Per model: where in `columns` its features are, in the order of its contract."""
+    """Per model: where in `distinct` its features are, in the order of its contract."""
     segments: tuple[int, ...] = ()
-    """Where in `columns` the segments are, as text."""
-    kinds: tuple[str, ...] = ()
-    """What each of `columns` holds, as a contract names it."""
+    """Where in `distinct` the segments are, as text."""
 
     @property
     def named(self) -> list[Composable]:
         """The columns, each with its name: f0, f1 and so on."""
-        return [SQL("{} as {}").format(column, Identifier(f"f{i}")) for i, column in enumerate(self.columns)]
+        return [SQL("{} as {}").format(one.column, Identifier(f"f{i}")) for i, one in enumerate(self.distinct)]
 
 
 def select_features(contracts: Sequence[Contract], types: Mapping[str, str], segments: Sequence[str] = ()) -> Features:
     """Return the columns of one or more models, whose contracts were checked before, and of the job's segments."""
-    needed = [[(c.name, c.cast(types[c.name]), c.kind) for c in contract.columns] for contract in contracts]
-    needed.append([(name, "" if types[name] == "text" else "::text", "text") for name in segments])
-    distinct = list(dict.fromkeys(column for columns in needed for column in columns))
-    *places, of_segments = (tuple(distinct.index(column) for column in columns) for columns in needed)
-    columns = tuple(SQL("s.{}{}").format(Identifier(name), SQL(cast)) for name, cast, _ in distinct)
-    return Features(columns, tuple(places), of_segments, tuple(kind for *_, kind in distinct))
+    needed = [
+        [Feature(c.name, types[c.name], c.kind, c.cast(types[c.name])) for c in contract.columns]
+        for contract in contracts
+    ]
+    needed.append([Feature(name, types[name], "text", "" if types[name] == "text" else "::text") for name in segments])
+    distinct = list(dict.fromkeys(feature for features in needed for feature in features))
+    *places, of_segments = (tuple(distinct.index(feature) for feature in features) for features in needed)
+    return Features(tuple(distinct), tuple(places), of_segments)
 
 
 def select_keys(source: Source, condition: Composable) -> Composed:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
-MEMORY_BYTES = 32 << 20
+MEMORY_BYTES = 8 << 20
 
 
 class Spool:

@@ -56,11 +56,12 @@ def arrow_type(column: Column) -> pa.DataType:
 
 def to_frame(features: Sequence[pa.Array], contract: Contract) -> pd.DataFrame:
     """Return the frame the model is given: the contract's columns, order and dtypes."""
-    series = {column.name: _to_series(array, column) for column, array in zip(contract.columns, features, strict=True)}
-    return pd.DataFrame(series, copy=False)
+    values = {column.name: _to_pandas(array, column) for column, array in zip(contract.columns, features, strict=True)}
+    # A copy lays columns of one dtype side by side, as in the training frame: steps that take several need no other.
+    return pd.DataFrame(values, copy=True)
 
 
-def _to_series(array: pa.Array, column: Column) -> pd.Series[Any]:
+def _to_pandas(array: pa.Array, column: Column) -> pd.Series[Any] | np.ndarray[Any, Any]:
     dtype: Any = column.dtype
     if dtype == "category":
         return pd.Series(pd.Categorical(array.to_pandas(), categories=pd.Index(list(column.categories or ()))))
@@ -70,7 +71,10 @@ def _to_series(array: pa.Array, column: Column) -> pd.Series[Any]:
     elif column.kind in {"integer", "boolean"} and array.null_count:
         values = array.to_pylist()  # through NumPy a NULL would make the numbers floats
     elif column.kind in {"float", "integer", "boolean"}:
-        values = array.to_numpy(zero_copy_only=False)
+        numbers: np.ndarray[Any, Any] = array.to_numpy(zero_copy_only=False)
+        if numbers.dtype == dtype:
+            return numbers
+        values = numbers
     else:
         values = array.to_pandas()
     series: pd.Series[Any] = pd.Series(values, dtype=dtype, copy=False)
