@@ -102,7 +102,7 @@ def test_a_key_named_like_a_column_of_ours_is_refused_in_the_job_file(world, nam
         world.job(JOB.replace('["id"]', f'["{name}"]'))
 
 
-@pytest.mark.parametrize("name", ["k0", "t", "late", "f0", "s", "p", "c", "float", "integer", "slice", "h"])
+@pytest.mark.parametrize("name", ["k0", "t", "late", "f0", "s", "p", "c", "doubles", "integers", "slice", "h"])
 def test_a_key_named_like_a_name_inside_our_queries_does_no_harm(two_databases, name):
     world = two_databases
     world.fill()

@@ -310,7 +310,7 @@ def test_a_standby_that_ends_our_read_for_its_own_sake_is_asked_again(world, fro
     slow = world.job((world.folder / "jobs" / "bad_reading.toml").read_text().replace(".readings", ".slow_readings"))
     has_everything(world)
     eventually(lambda: world.sql("select to_regclass('slow_readings') is not null", at="standby") == [(True,)])
-    reading = "application_name like 'plantao/bad_reading/%' and query like 'COPY%\"float\"%' and state = 'active'"
+    reading = "application_name like 'plantao/bad_reading/%' and query like 'COPY%\"doubles\"%' and state = 'active'"
 
     def vacuum():
         eventually(lambda: world.sql(f"select 1 from pg_stat_activity where {reading}", at="standby"))

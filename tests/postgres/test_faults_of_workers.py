@@ -84,7 +84,7 @@ def test_a_worker_that_is_ended_in_the_middle_of_its_read_leaves_nothing_and_the
     world.register()
     job = world.job(LENIENT)
     process = worker(world)
-    reading = "application_name like 'plantao/bad_reading/%%' and query like 'COPY%%\"float\"%%' and state = 'active'"
+    reading = "application_name like 'plantao/bad_reading/%%' and query like 'COPY%%\"doubles\"%%' and state = 'active'"
     until = time.monotonic() + 60
     while not world.sql(f"select 1 from pg_stat_activity where {reading} and datname = current_database()"):
         assert time.monotonic() < until
