@@ -7,6 +7,7 @@ every DAG of this file away.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from airflow.sdk import (
@@ -67,6 +68,9 @@ FORM: dict[str, Any] = {
     "dry_run": Param(False, type="boolean", title="Dry run", description="Do everything but write."),
 }
 
+# Jobs with one rhythm share it: Airflow puts each cron expression into words, a tenth of the time that parsing takes.
+timetable = cache(JobTimetable)
+
 
 def scoring_dag(job: Job) -> DAG:
     """Return the DAG of a job: score the window, measure it, and from time to time look at the whole history."""
@@ -74,7 +78,7 @@ def scoring_dag(job: Job) -> DAG:
         job.name,
         description=job.description,
         doc_md=documentation(job),
-        schedule=JobTimetable(job.cron, job.timezone, job.ends_at) if job.cron else None,
+        schedule=timetable(job.cron, job.timezone, job.ends_at) if job.cron else None,
         start_date=job.starts_at and job.starts_at.astimezone(job.zone),
         catchup=True,
         max_active_runs=4,

@@ -1,14 +1,14 @@
 """A job as one frozen value.
 
 The six sections are the six steps of a run, in their order. The grammar is pydantic's, so that
-`plantao jobs schema` can print it as JSON Schema; `job_file` reads a file into it.
+`plantao jobs schema` can print it as JSON Schema (`job_schema`); `job_file` reads a file into it.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
@@ -59,7 +59,7 @@ PREDICTION_COLUMNS = (
 class Section(BaseModel):
     """One section of a job file: unknown keys are mistakes and nothing changes after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 # --- the six sections ------------------------------------------------------------------------------------------------
@@ -280,8 +280,3 @@ class Job(Section):
     def ends_at(self) -> datetime | None:
         """The instant after which no window is due, in UTC."""
         return None if self.ends is None else localise(self.ends, self.zone)
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a job file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Job.model_json_schema(by_alias=True)}

@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from plantao.errors import JobFileError, UsageError
-from plantao.job import Job, json_schema
+from plantao.job import Job
 from plantao.job_file import parse, read_folder, read_job
+from plantao.job_schema import json_schema
 from plantao.job_types import parse_duration, parse_table_name
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,9 @@ import typer
 
 from plantao import place
 from plantao.cli import show
-from plantao.job import Job, json_schema
+from plantao.job import Job
 from plantao.job_file import read_folder
+from plantao.job_schema import json_schema
 
 app = typer.Typer(no_args_is_help=True, help="The job files.")
 
