@@ -12,11 +12,11 @@ from ground import FEATURES, cpu_seconds, peak_memory, server_cpu_seconds, sql, 
 
 
 def measure(way: str, model: str) -> None:
-    """Run one way and print its figures as JSON. Loading the model and the libraries is part of no figure."""
+    """Run one way and print its figures as JSON. Loading libraries and making tables is part of no figure."""
     from plantao import place
 
     here = place.from_environment()
-    for library in ("joblib", "pandas", "sklearn.ensemble", "plantao.run"):
+    for library in LIBRARIES:
         importlib.import_module(library)
     from plantao import memory
     from plantao.score.gate import bounded_threads
@@ -47,7 +47,7 @@ def ours(here, model):
     from plantao.job_file import read_job
     from plantao.request import Request
 
-    empty(model)
+    empty(here, model)
     request = Request(read_job(here.settings.jobs, model), window())
 
     def score_window():
@@ -172,7 +172,7 @@ def load(here, model):
     from plantao.log import Stopwatch
     from plantao.score.batch import BatchScorer
 
-    empty(model)
+    empty(here, model)
     source, manifest = source_and_manifest(here, model)
     batches = batches_of(here, source, manifest)
     scorer = BatchScorer(source.job, manifest, load_model(here, manifest))
@@ -226,9 +226,16 @@ def spark(here, model):
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-def empty(model) -> None:
-    """Forget what was scored."""
+def empty(here, model) -> None:
+    """Forget what was scored, and leave the table of predictions as it is before a day's run: there."""
+    from plantao import database
+    from plantao.load import write
+    from plantao.load.table import prediction_table
+
     sql(f"drop table if exists predictions.{model}, predictions.{model}_history, predictions.{model}_shadow")
+    source, manifest = source_and_manifest(here, model)
+    with database.session(here.address("client_db"), here.settings.schema) as connection:
+        write.ensure_table(connection, prediction_table(source.job, source.key_types, manifest.output))
     sql("checkpoint")
 
 
@@ -325,3 +332,7 @@ WAYS = {
     "spark": spark,
 }
 STAGES = ("extract", "score", "load")
+LIBRARIES = (
+    *("joblib", "pandas", "sklearn.ensemble", "sklearn.impute", "plantao.run", "plantao.score.batch"),
+    *("adbc_driver_postgresql.dbapi", "sqlalchemy.dialects.postgresql.psycopg2"),
+)
