@@ -74,6 +74,10 @@ def stack(server, tmp_path, redis):
     with CeleryStack.create(server, tmp_path, AIRFLOW__CELERY__BROKER_URL=f"redis+socket://{redis}") as found:
         found.world.ready(PARTED.replace("starts ", "ends = 2013-04-02\nstarts "), days=1, per_day=PER_DAY)
         yield found
+        # Nothing runs in them any more, but Celery takes most of a minute to end by itself.
+        for name, pid in found.parts.items():
+            if name.startswith("worker-"):
+                kill_family(pid, os.getpgid(pid))
 
 
 def test_a_killed_worker_costs_no_row_and_doubles_none(stack):
