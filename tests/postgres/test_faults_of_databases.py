@@ -290,7 +290,7 @@ def test_a_standby_that_is_behind_the_end_of_the_window_is_waited_for(world, fro
     assert world.score(from_standby, day(2)).counts.scored == 20  # that window was replayed long ago
     monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 60)
     hurry = ("alter system set recovery_min_apply_delay = 0", "select pg_reload_conf()")
-    asked = waiting._standing
+    asked = waiting._lacking
 
     def catches_up_while_asked(snapshot, *rest):
         snapshot.value("select 1")  # from here on the snapshot stands still
@@ -298,7 +298,7 @@ def test_a_standby_that_is_behind_the_end_of_the_window_is_waited_for(world, fro
         has_everything(world)
         return asked(snapshot, *rest)
 
-    monkeypatch.setattr(waiting, "_standing", catches_up_while_asked)
+    monkeypatch.setattr(waiting, "_lacking", catches_up_while_asked)
     assert world.score(from_standby, Window(began, ended)).counts.scored == 1
 
 

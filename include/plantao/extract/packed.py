@@ -12,6 +12,7 @@ Layout of an array, everything big-endian: https://doxygen.postgresql.org/arrayf
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,11 +55,11 @@ class Packing:
             values, missing = apart(columns.pop(name), len(places), ARRAYS[name][1])
             for i, place in enumerate(places):
                 gaps = missing[i] if missing is not None and missing[i].any() else None
-                numbers = values[i] if self.features.distinct[place].kind == "float" else values[i].astype(np.int64)
-                columns[f"f{place}"] = pa.array(numbers, mask=gaps)
+                dtype = np.float64 if self.features.distinct[place].kind == "float" else np.int64
+                columns[f"f{place}"] = pa.array(values[i].astype(dtype, copy=False), mask=gaps)
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
-    @property
+    @cached_property
     def _groups(self) -> dict[str, list[int]]:
         homes = [_array_of(feature) for feature in self.features.distinct]
         groups = {name: [place for place, home in enumerate(homes) if home == name] for name in ARRAYS}

@@ -33,24 +33,19 @@ def open_up_to(end: datetime, address: Address, application: str, quoter: Connec
     A standby that is behind is waited for. Raises DatabaseUnavailable when that takes too long, or it is paused.
     """
     until = time.monotonic() + PATIENCE_SECONDS
-    up_to_date = False
     while True:
-        with database.explained("extract", SourceRefused, f"connecting to {address}"):
-            snapshot = database.open_snapshot(address, application)
-        if up_to_date:
-            return snapshot
+        snapshot = _opened(address, application)
         try:
-            in_recovery, lacking = _standing(snapshot, quoter, end)
+            lacking = _lacking(snapshot, quoter, end)
         except BaseException:
             snapshot.close()
             raise
-        if not in_recovery:
+        if lacking is None:
             return snapshot
         snapshot.close()
-        if lacking is None:
+        if not lacking:
             # A snapshot is older than what its own session then says of the replay: a commit may lie between the two.
-            up_to_date = True
-            continue
+            return _opened(address, application)
         if lacking == "is paused" or time.monotonic() > until:
             message = f"the standby behind {address} {lacking}, so rows may be missing. Nothing was written."
             advice = "let it catch up (select pg_wal_replay_resume() when it is paused), or read from the primary"
@@ -58,8 +53,13 @@ def open_up_to(end: datetime, address: Address, application: str, quoter: Connec
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _standing(snapshot: Snapshot, quoter: Connection, end: datetime) -> tuple[bool, str | None]:
-    """Return whether a standby answers, and why it may not have all that was committed before `end`, if so."""
+def _opened(address: Address, application: str) -> Snapshot:
+    with database.explained("extract", SourceRefused, f"connecting to {address}"):
+        return database.open_snapshot(address, application)
+
+
+def _lacking(snapshot: Snapshot, quoter: Connection, end: datetime) -> str | None:
+    """Return why a standby may not have all that was committed before `end`, empty when it has; None for a primary."""
     question = SQL(
         "select case when pg_is_in_recovery() then case when pg_is_wal_replay_paused() then 'is paused'"
         " when pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() and pg_last_xact_replay_timestamp() < {}"
@@ -68,4 +68,4 @@ def _standing(snapshot: Snapshot, quoter: Connection, end: datetime) -> tuple[bo
     ).format(instant(end))
     with database.explained("extract", SourceRefused, "asking the source whether it is up to date"):
         found = snapshot.value(database.quoted(quoter, question))
-    return found is not None, str(found) if found else None
+    return None if found is None else str(found)

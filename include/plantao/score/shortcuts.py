@@ -161,9 +161,10 @@ def side_by_side(blocks: Sequence[Any]) -> Any:
         own = slice(at, at + width)
         if isinstance(block, np.ndarray):
             values[:, own], columns[:, own], there[:, own] = block, np.arange(first, first + width), block != 0
-        elif len(block.data) == rows * width:  # as of an encoder that knows every value
-            values[:, own], there[:, own] = block.data.reshape(rows, width), True
-            np.add(block.indices.reshape(rows, width), first, out=columns[:, own], casting="same_kind")
+        elif block.nnz == rows * width:  # as of an encoder that knows every value
+            full = (rows, width)
+            values[:, own], columns[:, own] = block.data.reshape(full), block.indices.reshape(full) + first
+            there[:, own] = True
         else:
             filled = np.arange(width) < np.diff(block.indptr)[:, None]
             there[:, own] = filled
