@@ -144,6 +144,8 @@ def _relative_entropy(p: Counts, q: Counts) -> float:
 
 def _cumulated(atoms: Atoms, places: Counts) -> Counts:
     order = np.argsort(atoms.values)
-    weights = np.concatenate(([0.0], _shares(atoms.weights[order]).cumsum()))
-    found: Counts = weights[np.searchsorted(atoms.values[order], places, side="right")]
+    _shares(atoms.weights)  # refuses what are no counts
+    # Counts are added up before they are divided: their sums are exact, where shares are rounded one by one.
+    rows = np.concatenate(([0.0], atoms.weights[order].cumsum()))
+    found: Counts = rows[np.searchsorted(atoms.values[order], places, side="right")] / rows[-1]
     return found
