@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
@@ -160,6 +160,28 @@ def test_features_of_every_kind_reach_the_model_as_in_training(world):
     world.score(job, day(1))
     expected = model.predict_proba(frame[columns])[:, 1]
     assert [row[2] for row in world.predictions()] == expected.tolist()
+
+
+def test_numbers_reach_the_model_unchanged_to_the_ends_of_their_types(world):
+    world.sql("create domain tiny as smallint")
+    types = {"x": "smallint", "y": "integer", "z": "bigint", "d": "tiny", "p": "numeric(38, 10)", "r": "real"}
+    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    world.sql(f"create table readings (id integer primary key, at timestamptz not null, {columns})")
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.integers(-99, 99, 200), "d": rng.integers(-9, 9, 200)})
+    frame["y"], frame["z"] = frame["x"] * 1_000_003, frame["d"] * 10**15 + 1
+    frame["p"], frame["r"] = rng.normal(size=200).round(10), rng.normal(size=200).astype(np.float32).astype(float)
+    frame = frame[list(types)]
+    frame.loc[0] = [-(2**15), -(2**31), -(2**63), -(2**15), 1e27, -3.0e38]
+    frame.loc[1] = [2**15 - 1, 2**31 - 1, 2**63 - 1, 2**15 - 1, -1e-10, 3.0e38]
+    frame = frame.astype(dict.fromkeys(("x", "y", "z", "d"), "int64"))
+    for key, row in enumerate(frame.itertuples(index=False)):
+        world.sql("insert into readings values (%s, '2013-04-01T12:00Z', %s, %s, %s, %s, %s, %s)", (key, *row))
+    result = frame["x"] / 100 + frame["d"]
+    model = HistGradientBoostingRegressor(max_iter=20).fit(frame, result)
+    world.register(model, frame.assign(bad=result))
+    assert world.score(world.job(), day(1)).counts.scored == len(frame)
+    assert [prediction for _, prediction, *_ in world.predictions()] == model.predict(frame).tolist()
 
 
 def test_a_categorical_column_keeps_its_categories(world):
