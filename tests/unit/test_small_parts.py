@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from plantao import log
-from plantao.errors import DatabaseUnavailable
+from plantao.errors import DatabaseUnavailable, DiskFull
 from plantao.extract import keys
 from plantao.extract.spool import Spool
 from plantao.extract.window import Window
@@ -120,6 +121,60 @@ def test_a_disk_that_takes_only_a_part_at_a_time_gets_the_rest_too(monkeypatch):
         spool.put(one)
     spool.close()
     assert list(spool.batches(1)) == given
+    spool.abandon()
+
+
+def test_a_batch_that_is_taken_leaves_its_room_to_the_next(monkeypatch):
+    ends, write = [], os.pwrite
+
+    def noted(file, content, at):
+        ends.append(at + len(content))
+        return write(file, content, at)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    spool = Spool(0)
+    given = [batch(i, 30_000 - i) for i in range(50)]
+    taken, out = [], spool.batches(1)
+    for i, one in enumerate(given):
+        spool.put(one)
+        if i > 2:
+            taken.append(next(out))
+    spool.close()
+    assert taken + list(out) == given
+    assert spool.spilled_bytes > 40 * given[0].nbytes
+    assert max(ends) < 8 * given[0].nbytes
+    spool.abandon()
+
+
+def test_a_slow_disk_keeps_neither_the_reader_nor_the_taker_waiting(monkeypatch):
+    write, may_write = os.pwrite, threading.Event()
+    monkeypatch.setattr(os, "pwrite", lambda *given: may_write.wait(20) and write(*given))
+    spool, given = Spool(0), [batch(i) for i in range(3)]
+    spool.put(given[0])
+    assert next(spool.batches(1)) == given[0]
+    assert not may_write.is_set()
+    may_write.set()
+    spool.put(given[1])
+    spool.put(given[2])
+    spool.close()
+    assert list(spool.batches(1)) == given[1:]
+    spool.abandon()
+
+
+def test_a_full_disk_stops_the_reader_and_loses_nothing_that_was_read(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    spool = Spool(0)
+    spool.put(batch(0))
+    with pytest.raises(DiskFull, match="No space left") as stopped:
+        spool.put(batch(1))
+    spool.close(stopped.value)
+    out = spool.batches(1)
+    assert [next(out), next(out)] == [batch(0), batch(1)]
+    with pytest.raises(DiskFull):
+        next(out)
     spool.abandon()
 
 

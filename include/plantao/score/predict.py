@@ -114,9 +114,9 @@ def raw_of(scores: np.ndarray[Any, np.dtype[np.float64]], output: Output) -> np.
 
 def impossible(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Mark the rows whose answer cannot be right: not finite, or a probability outside [0, 1]."""
-    bad: np.ndarray[Any, np.dtype[np.bool_]] = ~np.isfinite(raw).all(axis=1)
-    if output.kind != "regression":
-        bad |= ((raw < 0) | (raw > 1)).any(axis=1)
+    possible: np.ndarray[Any, np.dtype[np.bool_]]
+    possible = np.isfinite(raw) if output.kind == "regression" else (raw >= 0) & (raw <= 1)  # NaN is neither
+    bad: np.ndarray[Any, np.dtype[np.bool_]] = ~np.all(possible, axis=1)
     return bad
 
 
