@@ -2,9 +2,9 @@
 
     make bench-parts
 
-Windows of several sizes are cut into several numbers of parts, which one process scores one after the other. Straight
-lines through the figures give what each step takes by itself and per row; from them, what a large window takes on many
-workers is computed, not measured.
+Windows of several sizes are cut into several numbers of parts, which one process scores one after the other; each
+three times, of which the medians count. Straight lines through the figures give what each step takes by itself and per
+row; from them, what a large window takes on many workers is computed, not measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def main() -> None:
         say(f"{'rows':>10}{'parts':>7}{'plan s':>9}{'a part s':>10}{'publish s':>11}")
         one(folder, options.rows // 10, 2)  # warms what is measured
         say("")
-        found = [one(folder, int(options.rows * size), parts) for size in SIZES for parts in PARTS]
+        turns = [[one(folder, int(options.rows * size), parts) for size in SIZES for parts in PARTS] for _ in range(3)]
+        found = [middle(turns_of_one) for turns_of_one in zip(*turns, strict=True)]
     conclude(found, options)
 
 
@@ -73,10 +74,15 @@ def one(folder, rows: int, parts: int) -> dict[str, float]:
     publish = time.perf_counter() - began
     scored = report.counts.scored
     found = {"rows": scored, "parts": len(cut), "plan": seconds[0], "part": float(np.mean(seconds[1:]))}
-    found |= {"publish": publish, "server": server / scored}
+    found |= {"publish": publish, "server": server / len(cut)}
     say(f"{scored:>10,}{len(cut):>7}{found['plan']:>9.2f}{found['part']:>10.2f}{publish:>11.2f}")
     sql(f"drop table predictions.{name}, predictions.{name}_history")
     return found
+
+
+def middle(turns: tuple[dict[str, float], ...]) -> dict[str, float]:
+    """Return the medians of what was found for one window in several turns."""
+    return {name: float(np.median([turn[name] for turn in turns])) for name in turns[0]}
 
 
 def conclude(found: list[dict[str, float]], options: argparse.Namespace) -> None:
@@ -87,25 +93,26 @@ def conclude(found: list[dict[str, float]], options: argparse.Namespace) -> None
         "plan": line(rows, [one["plan"] for one in found]),
         "a part": line(per_part, [one["part"] for one in found]),
         "publish": line(rows, [one["publish"] for one in found]),
+        "server": line(per_part, [one["server"] for one in found]),
     }
     say("")
     for step, (fixed, slope) in lines.items():
         say(f"{step:<10}{fixed:6.2f} s + {slope * 1e6:6.2f} s per million rows")
-    server = float(np.median([one["server"] for one in found]))
-    say(f"the server works {server * 1e6:.2f} s per million rows while the parts are scored")
+    say("(server: the database's CPU seconds for a part, the planning included)")
     wanted, workers = options.predict
     size = 5_000_000
     parts = -(-wanted // size)
     rounds = -(-parts // workers)
-    plan, part, publish = (
-        fixed + slope * n for (fixed, slope), n in zip(lines.values(), (wanted, size, wanted), strict=True)
+    plan, part, publish, server = (
+        fixed + slope * n for (fixed, slope), n in zip(lines.values(), (wanted, size, wanted, size), strict=True)
     )
+    server *= parts
     scoring = rounds * (part + options.task_seconds)
     say(
         f"\n{wanted:,} rows on {workers} workers like this one, in {parts} parts of {size:,}: plan {plan / 60:.0f} min,"
         f" parts {scoring / 60:.0f} min, publish {publish / 60:.0f} min"
-        f"\nthe database must give {wanted * server / scoring:.0f} cores while the parts are scored;"
-        f" with {cores()} it would take {wanted * server / cores() / 60:.0f} min"
+        f"\nthe database must give {server / scoring:.0f} cores while the parts are scored;"
+        f" with {cores()} it would take {server / cores() / 60:.0f} min"
     )
 
 

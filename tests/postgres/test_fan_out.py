@@ -102,6 +102,21 @@ def test_a_part_that_is_asked_for_twice_is_scored_once(client):
     assert len(client.predictions()) == 20
 
 
+def test_rows_that_have_a_prediction_by_the_time_of_the_publishing_keep_it(client):
+    job = client.ready(PARTED, per_day=40)
+    parts = plan(client, job, day(1))
+    for part in parts:
+        fan_out.score_part(job, part, client.place)
+    ((table,), *_) = part_tables(client)  # no run can be faster, its window is held; so somebody's hand is
+    copied = f"insert into predictions.bad_reading select * from predictions.{table} limit 3 returning id"
+    assert len(client.results(copied)) == 3
+    client.results("update predictions.bad_reading set score = 0.25")
+    counts = publishing.publish(job, parts[0].run_id, client.place).counts
+    assert (counts.read, counts.scored, counts.already_scored) == (40, 37, 3)
+    assert len(client.predictions()) == 40
+    assert client.results("select count(*) from predictions.bad_reading where score = 0.25") == [(3,)]
+
+
 def test_two_workers_on_one_part_at_once_leave_it_scored_once(client):
     job = client.ready(PARTED)
     parts = plan(client, job, day(1))

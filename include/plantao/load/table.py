@@ -207,11 +207,16 @@ def as_found(
     return PredictionTable(schema, name, tuple(keys), columns, probabilities=False, shadow=shadow)
 
 
-def insert_missing(table: PredictionTable, stage: Identifier = STAGE) -> Composed:
-    """Return the INSERT of the staged rows that have no prediction yet; sorted, so that two can never deadlock."""
-    return SQL("insert into {} ({}) select {} from {} order by {} on conflict ({}) do nothing").format(
-        table.identifier, table.column_names, table.column_names, stage, table.unique_names, table.unique_names
+def insert(table: PredictionTable, stage: Identifier) -> Composed:
+    """Return the INSERT of the staged rows; sorted, so that two can never deadlock and the index is filled in order."""
+    return SQL("insert into {} ({}) select {} from {} order by {}").format(
+        table.identifier, table.column_names, table.column_names, stage, table.unique_names
     )
+
+
+def insert_missing(table: PredictionTable, stage: Identifier = STAGE) -> Composed:
+    """Return the INSERT of the staged rows that have no prediction yet."""
+    return SQL("{} on conflict ({}) do nothing").format(insert(table, stage), table.unique_names)
 
 
 def move_to_history(table: PredictionTable, run_id: int, stage: Identifier = STAGE) -> Composed:
