@@ -72,6 +72,7 @@ READS_AND_WRITES = {
     *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
     *(
         "load/part.py",
+        "load/rejects.py",
         "load/write.py",
         "measure/metrics/history.py",
         "measure/count/state.py",

@@ -20,7 +20,7 @@ from plantao.errors import SourceChanged, TargetRefused
 from plantao.extract import query, read, standby
 from plantao.extract.packed import Packing
 from plantao.extract.window import late_ranges
-from plantao.load import write
+from plantao.load import rejects, write
 from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
 from plantao.measure.count import state
@@ -247,7 +247,7 @@ class Attempt:
 
     def _publish(self, opened: Opened, sketch: Sketch) -> ledger.Counts:
         """Load what is left, close the books and commit; a dry run only counts."""
-        already, lines = opened.extraction.rows_already_scored, write.lines_of(self.rejected)
+        already, lines = opened.extraction.rows_already_scored, rejects.lines_of(self.rejected)
         refuse_too_many(self.job, lines, self.read + already)
         if self.load is None or self.run_id is None:
             return ledger.Counts(self.read + already, sketch.rows, len(self.rejected), already, self.late, 0)
@@ -258,8 +258,8 @@ class Attempt:
         ):
             if self.role == "champion":  # what is set aside is what the client has no prediction for
                 with self.watch.step("load"):
-                    write.write_rejects(connection, self.job.name, self.run_id, lines)
-                    write.resolve_rejects(connection, opened.table, self.job.name, self.run_id)
+                    rejects.write(connection, self.job.name, self.run_id, lines)
+                    rejects.resolve(connection, opened.table, self.job.name, self.run_id)
             with self.watch.step("measure"):
                 self._measure(sketch.states(), counts, self.load.dropped)
             ledger.succeed(

@@ -27,7 +27,7 @@ from plantao.extract.source import KeyRange, Source
 from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
 from plantao.load import part as part_load
-from plantao.load import write
+from plantao.load import rejects, write
 from plantao.measure.count import state
 from plantao.request import Request
 from plantao.run import declared_session, role_of, score_window
@@ -181,7 +181,7 @@ class _PartAttempt(Attempt):
         ):
             ledger_of_parts.stage(
                 self.connection, self.part.run_id, self.part.number, counts,
-                rejects=write.lines_of(self.rejected), profile=sketch.as_dict(), seconds=self.watch.seconds,
+                rejects=rejects.lines_of(self.rejected), profile=sketch.as_dict(), seconds=self.watch.seconds,
                 states={"reference": self.series.reference_version, "lines": state.lines_of(sketch.states())},
             )  # fmt: skip
             self.connection.commit()

@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import psycopg2.errors
 from psycopg2.sql import SQL, Identifier
 
 from plantao import database, ledger, log
@@ -20,8 +19,8 @@ from plantao.closing import record_failure, recorded_if_permanent, tell
 from plantao.errors import DatabaseUnavailable, Superseded, TargetRefused
 from plantao.extract.window import Window
 from plantao.job_types import parse_table_name
+from plantao.load import rejects, write
 from plantao.load import table as tables
-from plantao.load import write
 from plantao.load.table import shadow_job
 from plantao.log import Stopwatch
 from plantao.measure.count import state
@@ -130,8 +129,8 @@ class _Publishing:
             )
             with database.deadline(connection, database.STATEMENT_SECONDS):
                 if not self.shadow:  # what is set aside is what the client has no prediction for
-                    write.write_rejects(connection, job.name, run_id, lines)
-                    write.resolve_rejects(connection, table, job.name, run_id)
+                    rejects.write(connection, job.name, run_id, lines)
+                    rejects.resolve(connection, table, job.name, run_id)
                 self._add_states(parts, counts)
                 seconds = added([part["seconds"] for part in parts])
                 ledger.succeed(connection, run_id, counts, snapshot="parts", seconds=seconds, profile=self.profile)
@@ -172,23 +171,9 @@ class _Publishing:
         again = self.request.job.extract.on_change == "rescore" or part["replaces"]
         old = tables.move_to_history(table, self.attempt["run_id"], staged)
         replaced = database.execute(self.connection, old) if again else 0
-        moved = self._insert(table, staged)
+        moved = write.insert_staged(self.connection, table, staged)
         database.execute(self.connection, SQL("drop table {}").format(staged))
         return moved, replaced
-
-    def _insert(self, table: PredictionTable, staged: Identifier) -> int:
-        """Insert the staged rows that have no prediction yet, and return how many.
-
-        Usually none has one, and to look for it row by row would take twice as long.
-        """
-        savepoint = self.connection.begin_nested()
-        try:
-            moved = database.execute(self.connection, tables.insert(table, staged))
-        except psycopg2.errors.UniqueViolation:
-            savepoint.rollback()
-            return database.execute(self.connection, tables.insert_missing(table, staged))
-        savepoint.commit()
-        return moved
 
     def _refuse(self, part: Mapping[str, Any], message: str) -> NoReturn:
         ledger_of_parts.reopen(self.connection, self.attempt["run_id"], part["part"])

@@ -12,7 +12,7 @@ import pytest
 from plantao import database
 from plantao.errors import DatabaseUnavailable, PlantaoError
 from plantao.extract.spool import Spool
-from plantao.load import copy_format, write
+from plantao.load import copy_format, rejects, write
 from world import day, on_call
 
 
@@ -73,7 +73,7 @@ def test_the_target_is_lost_in_the_middle_of_the_load(world, job, monkeypatch):
 
 
 def test_the_target_is_lost_before_the_books_are_closed(world, job, monkeypatch):
-    on_call(monkeypatch, write, "write_rejects", 1, end(world, LOADING))
+    on_call(monkeypatch, rejects, "write", 1, end(world, LOADING))
     fails_and_recovers(world, job, monkeypatch, "closing the books|session")
 
 

@@ -21,7 +21,7 @@ from plantao.errors import DatabaseUnavailable, DiskFull, PlantaoError, TargetRe
 from plantao.extract import spool
 from plantao.extract import standby as waiting
 from plantao.extract.window import Window
-from plantao.load import write
+from plantao.load import rejects, write
 from plantao.reconcile import reconcile
 from world import JOB, administer, day, on_call
 
@@ -129,7 +129,7 @@ def test_a_load_that_falls_silent_is_ended_by_the_server_so_that_it_holds_no_loc
         lock = "select pg_try_advisory_xact_lock(hashtextextended('plantao.load predictions.bad_reading', 0))"
         free.append(world.sql(lock)[0][0])
 
-    on_call(monkeypatch, write, "write_rejects", 1, silent)
+    on_call(monkeypatch, rejects, "write", 1, silent)
     passes(world, job, monkeypatch, "idle|session|closed")
     assert free == [True]
 

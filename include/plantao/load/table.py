@@ -214,12 +214,12 @@ def insert(table: PredictionTable, stage: Identifier) -> Composed:
     )
 
 
-def insert_missing(table: PredictionTable, stage: Identifier = STAGE) -> Composed:
+def insert_missing(table: PredictionTable, stage: Identifier) -> Composed:
     """Return the INSERT of the staged rows that have no prediction yet."""
     return SQL("{} on conflict ({}) do nothing").format(insert(table, stage), table.unique_names)
 
 
-def move_to_history(table: PredictionTable, run_id: int, stage: Identifier = STAGE) -> Composed:
+def move_to_history(table: PredictionTable, run_id: int, stage: Identifier) -> Composed:
     """Return the statement that moves the predictions of the staged keys to the history, if the table has one."""
     same = SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.unique])
     if table.shadow:

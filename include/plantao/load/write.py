@@ -10,11 +10,9 @@ or a row is scored again on purpose, the batch goes through a temporary table.
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from plantao.load.table import PredictionTable
-    from plantao.score.batch import RejectedRow, ScoredBatch
+    from plantao.score.batch import ScoredBatch
     from plantao.score.manifest import Output
 
 # Rows that are scored before the transaction opens: a usual window is loaded in one short burst, and only a large one
@@ -248,8 +246,10 @@ class Load:
             self._staged = True
         database.copy_in(self.connection, tables.copy_into(stage, self.table), stream)
         if self.replace:
-            self.rescored += database.execute(self.connection, tables.move_to_history(self.table, self.run_id))
-        inserted = database.execute(self.connection, tables.insert_missing(self.table))
+            self.rescored += database.execute(self.connection, tables.move_to_history(self.table, self.run_id, stage))
+            inserted = insert_staged(self.connection, self.table, stage)
+        else:
+            inserted = database.execute(self.connection, tables.insert_missing(self.table, stage))
         self.scored += inserted
         self.dropped += count - inserted
 
@@ -284,51 +284,19 @@ class Load:
         return columns
 
 
-def lines_of(rejects: Sequence[RejectedRow]) -> list[dict[str, Any]]:
-    """Return rejects as plain values, as they are written down."""
-    return [
-        {
-            "key": dict(reject.key),
-            "source_timestamp": reject.source_timestamp,
-            "reason": reject.reason,
-            "column_name": reject.column,
-            "detail": reject.detail,
-            "row": None if reject.row is None else dict(reject.row),
-        }
-        for reject in rejects
-    ]
+def insert_staged(connection: Connection, table: PredictionTable, stage: Identifier) -> int:
+    """Insert the staged rows that have no prediction, and return how many; the transaction must be open.
 
-
-def write_rejects(connection: Connection, job: str, run_id: int, lines: Sequence[dict[str, Any]]) -> None:
-    """Write down the rows that are set aside: one open entry per source row, refreshed when it is met again."""
-    if not lines:
-        return
-    seen: Counter[str] = Counter()
-    numbered = []
-    for line in lines:
-        key = json.dumps(line["key"], default=str)
-        identity = f"{key} {line['source_timestamp'] if line['reason'] == 'null_key' else ''}"
-        seen[identity] += 1
-        numbered.append({**line, "copy": seen[identity]})
-    statement = text(
-        'insert into rejected_rows (job, key, copy, source_timestamp, reason, column_name, detail, run_id, "row")'
-        " select :job, key, copy, source_timestamp, reason, column_name, detail, :run,"
-        " nullif(\"row\", 'null'::jsonb) from jsonb_to_recordset(cast(:lines as jsonb)) as r (key jsonb, copy integer,"
-        ' source_timestamp timestamptz, reason text, column_name text, detail text, "row" jsonb)'
-        " on conflict (job, key, copy, (case when reason = 'null_key' then source_timestamp else '-infinity' end))"
-        " where resolved_at is null do update set reason = excluded.reason, column_name = excluded.column_name,"
-        ' detail = excluded.detail, run_id = excluded.run_id, "row" = excluded."row", last_seen_at = now(),'
-        " source_timestamp = excluded.source_timestamp"
-    )
-    connection.execute(statement, {"job": job, "run": run_id, "lines": json.dumps(numbered, default=str)})
-
-
-def resolve_rejects(connection: Connection, table: PredictionTable, job: str, run_id: int) -> int:
-    """Close the open rejects of rows that this run has scored, and return how many."""
-    some = text("select exists (select from rejected_rows where job = :job and resolved_at is null)")
-    if not connection.execute(some, {"job": job}).scalar():
-        return 0
-    return database.execute(connection, tables.resolve_rejects(table, job, run_id))
+    Expects that none has one: to look for it row by row takes twice as long, and is done only where one turns up.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        inserted = database.execute(connection, tables.insert(table, stage))
+    except psycopg2.errors.UniqueViolation:
+        savepoint.rollback()
+        return database.execute(connection, tables.insert_missing(table, stage))
+    savepoint.commit()
+    return inserted
 
 
 def part_table(run_id: int, part: int) -> str:

@@ -16,7 +16,7 @@ from plantao import database, ledger, log
 from plantao.alert.outbox import Alert
 from plantao.closing import record_failure
 from plantao.errors import DatabaseUnavailable, SourceChanged, TargetRefused
-from plantao.load import write
+from plantao.load import rejects, write
 from plantao.load.table import prediction_table, shadow_job
 from plantao.log import Stopwatch
 from plantao.measure.count import state
@@ -169,7 +169,7 @@ class Challenger:
         """Make the predictions visible together with the ledger row that says they are complete."""
         assert self.load is not None
         assert self.run_id is not None
-        refuse_too_many(self.job, write.lines_of(self.rejected), self.read)
+        refuse_too_many(self.job, rejects.lines_of(self.rejected), self.read)
         counts, dropped = self._loaded(self.load), self.load.dropped
         with (
             database.explained("load", TargetRefused, "closing the books"),

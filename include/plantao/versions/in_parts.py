@@ -14,7 +14,7 @@ from plantao import database, ledger
 from plantao import parts as ledger_of_parts
 from plantao.errors import Superseded, TargetRefused
 from plantao.load import part as part_load
-from plantao.load import write
+from plantao.load import rejects, write
 from plantao.measure.count import state
 from plantao.score import gate, registry
 from plantao.versions.challengers import Challenger, Challengers
@@ -99,7 +99,7 @@ class _OfPart(Challenger):
         ):
             ledger_of_parts.stage(
                 self.connection, where.run_id, where.part, counts,
-                rejects=write.lines_of(self.rejected), profile=self.sketch.as_dict(), seconds=self.watch.seconds,
+                rejects=rejects.lines_of(self.rejected), profile=self.sketch.as_dict(), seconds=self.watch.seconds,
                 states={"reference": self.series.reference_version, "lines": state.lines_of(self.sketch.states())},
             )  # fmt: skip
             self.connection.commit()
