@@ -124,7 +124,9 @@ class Arena:
                 return
             self.tally.done[f"retries that ended with status {status}"] += 1
             time.sleep(0.2)
-        self.tally.wrong.append(f"no retry has scored {window.shown()}")
+        failed = self.world.folder / "failed"
+        why = failed.read_text(encoding="utf-8") if failed.exists() else "it did not say why"
+        self.tally.wrong.append(f"no retry has scored {window.shown()}: {why}")
 
     def kill_at_random(self, window: Window, rescore: bool) -> None:
         """SIGKILL at a random instant."""

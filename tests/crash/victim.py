@@ -93,6 +93,7 @@ def work(orders: Orders) -> None:
             run.score_window(request, here)
     except PlantaoError as error:
         status = PERMANENT if error.permanent else TRANSIENT
+        Path(orders.environment["PLANTAO_HOME"], "failed").write_text(str(error), encoding="utf-8")
     except BaseException:  # noqa: BLE001 - its kind is the result
         status = UNEXPECTED
         with Path(orders.environment["PLANTAO_HOME"], "unexpected").open("a", encoding="utf-8") as file:
