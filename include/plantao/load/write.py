@@ -27,7 +27,7 @@ from plantao.load import table as tables
 from plantao.schema.grants import READER, SCORER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -226,16 +226,10 @@ class Load:
 
     def _copy_directly(self, stream: Any) -> bool:
         """Copy into the table itself; False, and nothing changed, when a row has a prediction already."""
-        savepoint = self.connection.begin_nested()
-        try:
-            self.scored += database.copy_in(
-                self.connection, tables.copy_into(self.table.identifier, self.table), stream
-            )
-        except psycopg2.errors.UniqueViolation:
-            savepoint.rollback()
-            return False
-        savepoint.commit()
-        return True
+        into = tables.copy_into(self.table.identifier, self.table)
+        copied = _where_none_is(self.connection, lambda: database.copy_in(self.connection, into, stream))
+        self.scored += copied or 0
+        return copied is not None
 
     def _copy_through_stage(self, stream: Any, count: int) -> None:
         stage = tables.STAGE
@@ -289,14 +283,20 @@ def insert_staged(connection: Connection, table: PredictionTable, stage: Identif
 
     Expects that none has one: to look for it row by row takes twice as long, and is done only where one turns up.
     """
+    inserted = _where_none_is(connection, lambda: database.execute(connection, tables.insert(table, stage)))
+    return database.execute(connection, tables.insert_missing(table, stage)) if inserted is None else inserted
+
+
+def _where_none_is(connection: Connection, write: Callable[[], int]) -> int | None:
+    """Return how many rows were written; None, and nothing changed, when one of them has a prediction already."""
     savepoint = connection.begin_nested()
     try:
-        inserted = database.execute(connection, tables.insert(table, stage))
+        written = write()
     except psycopg2.errors.UniqueViolation:
         savepoint.rollback()
-        return database.execute(connection, tables.insert_missing(table, stage))
+        return None
     savepoint.commit()
-    return inserted
+    return written
 
 
 def part_table(run_id: int, part: int) -> str:
