@@ -86,28 +86,42 @@ def fill(rows: int) -> None:
     columns += [f"{name} text" for name in TEXTS]
     sql(f"create table public.rows (id bigint primary key, at timestamptz not null, {', '.join(columns)})")
     rng = np.random.default_rng(0)
-    words = [np.array([f"value {i}" for i in range(size)]) for size in (5, 20, 100, 500)]
     start = pd.Timestamp("2013-04-01", tz="UTC")
     for first in range(0, rows, 100_000):
         count = min(100_000, rows - first)
         ids = np.arange(first, first + count)
-        frame = pd.DataFrame({"id": ids, "at": start + pd.to_timedelta(ids * (86_399 / rows), unit="s")})
-        for name in FLOATS:
-            frame[name] = rng.normal(size=count)
-        frame.loc[rng.random(count) < 0.06, "f11"] = np.nan
-        for name in INTEGERS:
-            frame[name] = rng.integers(0, 1000, count)
-        for name, values in zip(TEXTS, words, strict=True):
-            frame[name] = rng.choice(values, count)
+        frame = features(rng, count)
+        frame.insert(0, "id", ids)
+        frame.insert(1, "at", start + pd.to_timedelta(ids * (86_399 / rows), unit="s"))
         sql("copy public.rows from stdin (format csv)", io.StringIO(frame.to_csv(index=False, header=False)))
     sql("create index on public.rows (at)")
     sql("vacuum analyze public.rows")
 
 
-def prepare_models(folder: Path) -> None:
-    """Train and register the two pipelines on 30,000 of the rows."""
+def features(rng, count: int):
+    """Return the features of so many rows."""
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.DataFrame({name: rng.normal(size=count) for name in FLOATS})
+    frame.loc[rng.random(count) < 0.06, "f11"] = np.nan
+    for name in INTEGERS:
+        frame[name] = rng.integers(0, 1000, count)
+    for name, size in zip(TEXTS, (5, 20, 100, 500), strict=True):
+        frame[name] = rng.choice(np.array([f"value {i}" for i in range(size)]), count)
+    return frame
+
+
+def label(frame):
+    """Return the label that the models learn."""
     import numpy as np
 
+    value = frame["f0"] + 0.5 * frame["f1"] + (frame["t0"] == "value 1") + np.sin(frame["i0"])
+    return (value > 0.5).rename("label")
+
+
+def prepare_models(folder: Path) -> None:
+    """Train and register the two pipelines on 30,000 of the rows."""
     from plantao import database, place
     from plantao.extract.read import read_frame
     from plantao.schema.migrate import upgrade
@@ -119,17 +133,16 @@ def prepare_models(folder: Path) -> None:
     with database.session(address, here.settings.schema) as session, database.snapshot(address) as snapshot:
         upgrade(session, here.settings.schema)
         frame = read_frame(snapshot, session, f"select {', '.join(FEATURES)} from public.rows order by id limit 30000")
-    label = (frame["f0"] + 0.5 * frame["f1"] + (frame["t0"] == "value 1") + np.sin(frame["i0"]) > 0.5).rename("label")
     for name, make in (("linear", linear), ("tree", tree)):
         (folder / "include" / "jobs" / f"{name}.toml").write_text(JOB.format(model=name))
-        fitted = bytes_of(make(FEATURES).fit(frame[FEATURES], label))
+        fitted = bytes_of(make(FEATURES).fit(frame[FEATURES], label(frame)))
         register(fitted, frame, here, name=name)
         # The same model with a challenger of its kind that reads one column less.
         pair = f"{name}_pair"
         (folder / "include" / "jobs" / f"{pair}.toml").write_text(JOB.format(model=pair))
         register(fitted, frame, here, name=pair)
         fewer = [feature for feature in FEATURES if feature != "f1"]
-        register(bytes_of(make(fewer).fit(frame[fewer], label)), frame, here, name=pair)
+        register(bytes_of(make(fewer).fit(frame[fewer], label(frame))), frame, here, name=pair)
         promotion.mark(pair, 2, "the bench", here, "challenger")
 
 

@@ -19,6 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plantao.score.tree_order import sort_rows
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -40,6 +42,8 @@ def quicken(model: Any) -> None:
                 part._transform = places  # noqa: SLF001
         elif type(part) is ColumnTransformer and getattr(part, "sparse_output_", False):
             part._hstack = _Stack(part._hstack)  # noqa: SLF001
+        else:
+            sort_rows(part)
 
 
 def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
