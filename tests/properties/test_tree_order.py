@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -23,6 +26,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from threadpoolctl import threadpool_limits
 
 from plantao.score import tree_order
 from plantao.score.shortcuts import quicken
@@ -41,6 +45,7 @@ MODELS = {
     "boosted from nothing": lambda: GradientBoostingRegressor(**MANY, init="zero"),
     "forest": lambda: RandomForestClassifier(**MANY),
     "forest, numbers": lambda: RandomForestRegressor(**MANY),
+    "forest with jobs": lambda: RandomForestClassifier(**MANY, n_jobs=2),
     "extra trees": lambda: ExtraTreesClassifier(**MANY),
     "extra trees, numbers": lambda: ExtraTreesRegressor(**MANY),
 }
@@ -78,6 +83,14 @@ def shortcut(model):
     return next((vars(model)[step] for step in STEPS if step in vars(model)), None)
 
 
+@pytest.fixture(autouse=True, params=[1, 2], ids=["one thread", "threads"], scope="module")
+def threads(request):
+    """Let a thread begin for a few rows already, or none."""
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(request.param, "openmp"):
+        patch.setattr(tree_order, "ROWS_PER_THREAD", 2)
+        yield request.param
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def both(request):
     plain = trained(MODELS[request.param])
@@ -109,7 +122,7 @@ def test_frames_and_several_classes_too(name):
             assert plain.predict(rows).tolist() == quick.predict(rows).tolist()
 
 
-def test_the_trees_see_the_rows_in_the_order_of_their_splits(both):
+def test_the_trees_see_the_rows_in_the_order_of_their_splits(both, threads):
     plain, quick = both
     frame, _ = training(0)
     rows, seen, step = frame.to_numpy(), [], shortcut(quick)
@@ -124,9 +137,25 @@ def test_the_trees_see_the_rows_in_the_order_of_their_splits(both):
     setattr(quick, name, watching)
     assert answer(quick, rows).tobytes() == answer(plain, rows).tobytes()
     setattr(quick, name, step)
-    (given_to_trees,) = seen
-    assert (np.diff(order(given_to_trees, step.splits)) == 1).all()
+    alone = type(plain).__name__.startswith("Gradient") or getattr(plain, "n_jobs", None) == 2
+    assert len(seen) == (1 if alone else threads)
+    assert sum(map(len, seen)) == len(rows)
+    assert all((np.diff(order(part, step.splits)) == 1).all() for part in seen)
     assert not (np.diff(order(rows, step.splits)) == 1).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's threads have priorities of their own")
+def test_threads_let_the_reader_go_first_and_the_caller_keeps_its_place(threads):
+    model = quickened(trained(MODELS["forest"]))
+    seen, step = [], shortcut(model)
+    real = step.original
+    step.original = lambda rows: (seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())), real(rows))[
+        1
+    ]
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    answer(model, training(0)[0].to_numpy())
+    assert seen == ([before] if threads == 1 else [max(before, tree_order.NICENESS)] * threads)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def test_the_splits_are_those_that_part_the_most_rows():
@@ -171,6 +200,14 @@ def test_a_model_without_trees_or_without_splits_is_left_as_it_is():
     for model in (HistGradientBoostingClassifier(max_iter=25), RandomForestRegressor(**MANY), alike):
         quicken(model)
         assert shortcut(model) is None
+
+
+def test_a_step_of_another_scikit_learn_is_left_as_it_is(monkeypatch):
+    model = trained(MODELS["boosted"])
+    real = GradientBoostingClassifier._raw_predict
+    monkeypatch.setattr(GradientBoostingClassifier, "_raw_predict", lambda self, rows, more=0: real(self, rows) + more)
+    quicken(model)
+    assert shortcut(model) is None
 
 
 def test_sparse_rows_are_left_in_their_order():
