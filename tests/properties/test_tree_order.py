@@ -217,6 +217,17 @@ def test_sparse_rows_are_left_in_their_order():
     assert answer(quick, rows).tobytes() == answer(plain, rows).tobytes()
 
 
+@pytest.mark.parametrize("shape", [(7, 1), (7,), (7, 4, 2)])
+def test_what_is_no_table_of_the_features_is_refused_as_before(shape):
+    plain = trained(MODELS["forest"])
+    quick, told = quickened(plain), []
+    for model in (plain, quick):
+        with pytest.raises(ValueError, match="dim|features") as caught:
+            model.predict(np.zeros(shape))
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
 @pytest.mark.parametrize("name", ["boosted on histograms", "forest"])
 def test_an_order_that_changes_an_answer_is_never_used(name, monkeypatch):
     plain = trained(MODELS[name])

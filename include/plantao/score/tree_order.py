@@ -167,7 +167,7 @@ class _Answering(_InOrder):
 
     def __call__(self, X: Any) -> Any:  # noqa: N803 - scikit-learn's name
         values = X.to_numpy() if isinstance(X, pd.DataFrame) else X
-        if self.agrees is False or not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        if self.agrees is False or not self._can_be_sorted(values):
             return self.original(X)
         parts, found = self.each(lambda places: self.original(X.take(places, axis=0)), values, self._threads())
         answers = np.empty((len(values), *found[0].shape[1:]), found[0].dtype)
@@ -178,6 +178,11 @@ class _Answering(_InOrder):
             self.agrees = np.allclose(answers, theirs, rtol=1e-12, atol=0, equal_nan=True)
             return theirs
         return answers
+
+    def _can_be_sorted(self, values: Any) -> bool:
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub" or values.ndim != 2:
+            return False
+        return bool(values.shape[1] > max(feature for feature, _ in self.splits))
 
     def _threads(self) -> int:
         return 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plantao.validate.contract import Column
 
 SCORE_BINS = 200
-GRID, ROUNDS = 2_048, 4
+FEW = 256  # of which the count fits in a byte
 FARTHEST = 1e100
 """The longest distance from the centre that is added up, so that the square of one absurd value stays a number."""
 Codes = np.ndarray[tuple[int], np.dtype[np.intp]]
@@ -51,7 +51,7 @@ class NumberCells:
         complete = bool(finite.all())
         if not complete:
             values = np.where(finite, values, self.centre)
-        codes = self._search.codes(values)
+        codes = reached(self._starts, values)
         distance = np.clip(values - self.centre, -FARTHEST, FARTHEST)
         if not complete:
             codes[~finite] = self.valued
@@ -61,44 +61,23 @@ class NumberCells:
         return codes, distance
 
     @cached_property
-    def _search(self) -> _Search:
+    def _starts(self) -> Numbers:
+        """Where each cell after the first begins."""
         # The last bin holds its upper edge too, as in numpy.histogram; a constant has one bin that holds just it.
         inner, upper = (self.edges[:-1] if len(self.edges) > 1 else self.edges), self.edges[-1:]
-        return _Search(np.append(inner, np.nextafter(upper, np.inf)))
+        return np.append(inner, np.nextafter(upper, np.inf))
 
 
-class _Search:
-    """What numpy.searchsorted(edges, values, "right") finds, several times faster.
+def reached(edges: Numbers, values: Numbers) -> Codes:
+    """Return how many edges each value has reached, as numpy.searchsorted(edges, values, "right").
 
-    An even grid over the edges tells how many of them lie below a value for certain; a comparison or two does the rest.
-    Where edges lie too close together for that, searchsorted itself is asked.
+    For the few edges of a reference, all of them compared with all values is several times faster than a search.
     """
-
-    def __init__(self, edges: Numbers) -> None:
-        self.edges = edges
-        with np.errstate(all="ignore"):
-            self.scale = float(GRID / (edges[-1] - edges[0])) if len(edges) > 1 else np.inf
-        self.rounds = 0
-        if np.isfinite(self.scale) and self.scale > 0:
-            # One cell back, so that no rounding of the scaled value can count an edge too many.
-            corners = edges[0] + (np.arange(GRID + 2) - 1) / self.scale
-            below = np.searchsorted(edges, corners, side="right")
-            below[0], below[-1] = 0, len(edges)
-            self.certain = below[:GRID]
-            self.rounds = int((below[2:] - self.certain).max())
-            self.following = np.append(edges, np.inf)
-
-    def codes(self, values: Numbers) -> Codes:
-        """Return how many edges each finite value has reached."""
-        if not 0 < self.rounds <= ROUNDS:
-            found: Codes = np.searchsorted(self.edges, values, side="right")
-            return found
-        place = (values - self.edges[0]) * self.scale
-        np.clip(place, 0, GRID - 1, out=place)
-        codes: Codes = self.certain[place.astype(np.intp)]
-        for _ in range(self.rounds):
-            codes += values >= self.following[codes]
-        return codes
+    found = np.zeros(len(values), np.uint8 if len(edges) < FEW else np.intp)
+    for edge in edges:
+        np.add(found, values >= edge, out=found)
+    codes: Codes = found.astype(np.intp, copy=False)
+    return codes
 
 
 @dataclass(frozen=True)
