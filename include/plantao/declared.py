@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from plantao.alert.watch.overdue import Declared
+from plantao.locks import in_turn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,6 +42,7 @@ def declare(connection: Connection, job: Job, period: float | None) -> None:
         "prediction_table": job.load.table,
     }
     with connection.begin():
+        in_turn(connection, f"plantao.declare {job.name}")  # the row is locked even when nothing in it changes
         connection.execute(statement, values)
 
 

@@ -19,6 +19,7 @@ from plantao import database, log_table
 from plantao.alert import failure
 from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
+from plantao.locks import in_turn
 from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ ROLES: tuple[Role, ...] = ("champion", "challenger")
 # An exclusion or unique violation here means that somebody else was faster.
 LOST_THE_RACE = {"23P01", "23505", "40P01"}
 
-START = "select pg_advisory_xact_lock(hashtextextended('plantao.start ' || :job, 0))"
 LIVE = (
     "select run_id, job, role, worker, airflow_run, started_at, window_start, window_end, parts is not null"
     " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
@@ -155,7 +155,7 @@ def start(  # noqa: PLR0913 - what an attempt is known by
     )
     try:
         with database.explained("extract", NotInitialised, "starting the attempt"), connection.begin():
-            connection.execute(text(START), values)
+            in_turn(connection, f"plantao.start {job.name}")
             for rival in connection.execute(live, values).mappings().all():
                 _close_rival(connection, rival, origin)
             run_id: int = connection.execute(insert, values).scalar_one()
@@ -190,7 +190,7 @@ def close_dead(connection: Connection, job: str) -> list[int]:
     Airflow finds out by itself that a task is gone, within minutes, and tries it again; elsewhere nobody does.
     """
     values = {"job": job}
-    connection.execute(text(START), values)
+    in_turn(connection, f"plantao.start {job}")
     query = text(f"{LIVE} and beside is null order by run_id")  # those beside end with their champion's
     gone = [run for run in connection.execute(query, values).mappings().all() if _is_gone(connection, run)]
     for run in gone:

@@ -7,10 +7,28 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from plantao import database
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
+
+# Shorter than anybody waits for a lock.
+SILENT_SECONDS = database.LOCK_SECONDS - 10
+
+
+def in_turn(connection: Connection, name: str) -> None:
+    """Wait for a lock by name, and keep it until the caller's transaction ends.
+
+    For short transactions: who has its turn and says nothing for SILENT_SECONDS, frozen or cut off, loses its session,
+    so that those who wait for it go on.
+    """
+    take = text(
+        "select set_config('idle_in_transaction_session_timeout', :silent, true),"
+        " pg_advisory_xact_lock(hashtextextended(:name, 0))"
+    )
+    connection.execute(take, {"name": name, "silent": f"{SILENT_SECONDS}s"})
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import sys
 import time
 
 import cloudpickle
+import psutil
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -31,11 +32,11 @@ class TakesTheProcessWithIt(LogisticRegression):
         return super().predict_proba(frame)
 
 
-def worker(world):
-    """Start to score the first of April in a process of its own, as on a command line."""
+def worker(world, before=""):
+    """Start to score the first of April in a process of its own, as on a command line; `before` is run first."""
     # Whoever is started in the background of a script inherits that Ctrl-C is ignored.
-    listen = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    program = f"{listen} runpy.run_module('plantao', run_name='__main__')"
+    listen = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{listen}\n{before}\nrunpy.run_module('plantao', run_name='__main__')"
     window = ["--from", "2013-04-01", "--to", "2013-04-02"]
     command = [sys.executable, "-c", program, "-q", "run", "bad_reading", *window]
     environment = {**os.environ, **world.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -100,3 +101,36 @@ def test_a_worker_that_is_ended_in_the_middle_of_its_read_leaves_nothing_and_the
         "failed" if how == signal.SIGINT else "retrying",
         "recovered" if how == signal.SIGINT else "healed",
     ]
+
+
+FREEZE_IN_ITS_TURN = """
+import os, signal
+from plantao import declared, ledger, locks
+from plantao.load import write
+
+def freeze(connection, name, take=locks.in_turn):
+    take(connection, name)
+    if name == {name!r}:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+locks.SILENT_SECONDS = 1
+declared.in_turn = ledger.in_turn = write.in_turn = freeze
+"""
+
+
+@pytest.mark.parametrize("name", ["plantao.declare bad_reading", "plantao.start bad_reading", "plantao.create"])
+def test_a_worker_that_freezes_in_its_turn_holds_up_nobody_for_longer_than_they_wait(world, name):
+    world.fill()
+    world.register()
+    job = world.job(LENIENT.replace("ends = 2013-04-02", ""))
+    frozen = worker(world, FREEZE_IN_ITS_TURN.format(name=name))
+    try:
+        while psutil.Process(frozen.pid).status() != psutil.STATUS_STOPPED:
+            assert frozen.poll() is None
+            time.sleep(0.05)
+        assert world.score(job, day(2)).counts.scored == 20
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+        assert frozen.wait(60) != 0
+    assert world.score(job, day(1)).counts.scored == 20
+    assert len(world.predictions()) == 40

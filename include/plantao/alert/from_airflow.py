@@ -18,6 +18,7 @@ from plantao.alert.outbox import Alert, raise_alert
 from plantao.errors import JobFileError
 from plantao.job import Job
 from plantao.job_file import read_folder
+from plantao.locks import in_turn
 from plantao.place import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _session(place: Place, job: Job | JobFileError | None) -> Iterator[Connectio
         connection.begin(),
     ):
         # One at a time, so that what two processes hear at once is told once.
-        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.from_airflow', 0))"))
+        in_turn(connection, "plantao.from_airflow")
         yield connection
 
 

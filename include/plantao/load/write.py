@@ -24,6 +24,7 @@ from plantao import database, ledger
 from plantao.errors import PlantaoError, TargetRefused
 from plantao.load import copy_format
 from plantao.load import table as tables
+from plantao.locks import in_turn
 from plantao.schema.grants import READER, SCORER
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def ensure_table(connection: Connection, table: PredictionTable) -> bool:
         return False
     with database.explained("load", TargetRefused, f"creating {table.shown}"), connection.begin():
         # One lock for all tables: two jobs that start together may need the same new schema.
-        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.create', 0))"))
+        in_turn(connection, "plantao.create")
         if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": table.schema}).scalar():
             database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
         for statement in tables.create(table):

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from plantao import database
 from plantao.errors import NotInitialised, TargetRefused
+from plantao.locks import in_turn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,9 +32,7 @@ def upgrade(connection: Connection, schema: str) -> list[str]:
         database.explained("", TargetRefused, f"creating the ledger in schema {schema}"),
         connection.begin(),
     ):
-        connection.execute(
-            text("select pg_advisory_xact_lock(hashtextextended('plantao.init ' || :s, 0))"), {"s": schema}
-        )
+        in_turn(connection, f"plantao.init {schema}")
         if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": schema}).scalar():
             database.execute(connection, SQL("create schema {}").format(Identifier(schema)))
         # Not "if not exists", which asks for the right to create also where there is nothing to do.

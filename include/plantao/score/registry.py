@@ -18,6 +18,7 @@ from plantao.alert import outbox
 from plantao.errors import ModelMissing, UsageError
 from plantao.job import Job
 from plantao.job_file import read_folder
+from plantao.locks import in_turn
 from plantao.place import DEFAULT_CONNECTION
 from plantao.schema.migrate import require_current
 
@@ -124,9 +125,8 @@ def register(connection: Connection, manifest: Manifest, uri: str, decision: Dec
 @contextmanager
 def _deciding(connection: Connection, model: str, doing: str) -> Iterator[None]:
     """Open a transaction in which nobody else decides about the model."""
-    lock = text("select pg_advisory_xact_lock(hashtextextended('plantao.models ' || :model, 0))")
     with database.explained("", UsageError, doing), connection.begin():
-        connection.execute(lock, {"model": model})
+        in_turn(connection, f"plantao.models {model}")
         yield
 
 

@@ -17,6 +17,7 @@ from plantao.alert.incidents import record
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.alert.send.digest import QUIET, Addressee, interval
 from plantao.alert.send.routing import Raised, routes
+from plantao.locks import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ class Addressees:
 def plan(connection: Connection, to: Addressees, now: datetime) -> None:
     """Make messages of what waits, in a transaction of its own."""
     with connection.begin():
-        connection.execute(text("select pg_advisory_xact_lock(hashtextextended('plantao.alerts', 0))"))
+        in_turn(connection, "plantao.alerts")
         _remind(connection, to, now)
         _route(connection, to, now)
         _digests(connection, to, now)
