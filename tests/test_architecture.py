@@ -69,7 +69,7 @@ READS_AND_WRITES = {
     ),
     *("alert/failure.py", "alert/from_airflow.py", "alert/watch/watchdog.py"),
     *("score/model_file.py", "score/model_store.py", "score/register.py", "score/registry.py"),
-    *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py"),
+    *("score/bucket.py", "score/environment.py", "score/folder.py", "score/model_cache.py", "score/tree_order.py"),
     *(
         "load/part.py",
         "load/rejects.py",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # Shorter than anybody waits for a lock.
-SILENT_SECONDS = database.LOCK_SECONDS - 10
+SILENT_SECONDS = database.LOCK_SECONDS * 2 / 3
 
 
 def in_turn(connection: Connection, name: str) -> None:
@@ -28,7 +28,7 @@ def in_turn(connection: Connection, name: str) -> None:
         "select set_config('idle_in_transaction_session_timeout', :silent, true),"
         " pg_advisory_xact_lock(hashtextextended(:name, 0))"
     )
-    connection.execute(take, {"name": name, "silent": f"{SILENT_SECONDS}s"})
+    connection.execute(take, {"name": name, "silent": f"{SILENT_SECONDS * 1000:.0f}ms"})
 
 
 @contextmanager

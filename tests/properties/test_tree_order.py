@@ -29,8 +29,7 @@ from sklearn.ensemble import (
 from threadpoolctl import threadpool_limits
 
 from plantao.score import tree_order
-from plantao.score.shortcuts import quicken
-from plantao.score.tree_order import order
+from plantao.score.tree_order import order, sort_rows
 
 FEATURES = ["a", "b", "c", "month"]
 NUMBERS = st.floats(-1e30, 1e30) | st.sampled_from([0.0, -0.0, 0.5])
@@ -69,7 +68,7 @@ def trained(make, classes=2, *, named=False):
 def quickened(model):
     """Return a copy that takes the shortcut, once it has answered its golden rows."""
     quick = pickle.loads(pickle.dumps(model))
-    quicken(quick)
+    sort_rows(quick)
     frame, _ = training(0)
     answer(quick, frame[:20] if hasattr(model, "feature_names_in_") else frame[:20].to_numpy())
     return quick
@@ -161,7 +160,7 @@ def test_threads_let_the_reader_go_first_and_the_caller_keeps_its_place(threads)
 def test_the_splits_are_those_that_part_the_most_rows():
     frame, _ = training(0)
     model = HistGradientBoostingRegressor(max_iter=25).fit(frame.to_numpy(), 10 * (frame["b"] > 0.1) + frame["a"] / 100)
-    quicken(model)
+    sort_rows(model)
     splits = shortcut(model).splits
     assert len(splits) == tree_order.SPLITS
     feature, threshold = splits[0]
@@ -191,14 +190,14 @@ def test_other_models_are_left_as_they_are(name):
     model, outputs = LEFT[name]
     frame, label = training(2)
     model.fit(frame.to_numpy(), label if outputs == 1 else np.stack([label, label], axis=1))
-    quicken(model)
+    sort_rows(model)
     assert shortcut(model) is None
 
 
 def test_a_model_without_trees_or_without_splits_is_left_as_it_is():
     alike = HistGradientBoostingClassifier(max_iter=25).fit(np.zeros((50, 4)), np.arange(50) % 2)
     for model in (HistGradientBoostingClassifier(max_iter=25), RandomForestRegressor(**MANY), alike):
-        quicken(model)
+        sort_rows(model)
         assert shortcut(model) is None
 
 
@@ -206,7 +205,7 @@ def test_a_step_of_another_scikit_learn_is_left_as_it_is(monkeypatch):
     model = trained(MODELS["boosted"])
     real = GradientBoostingClassifier._raw_predict
     monkeypatch.setattr(GradientBoostingClassifier, "_raw_predict", lambda self, rows, more=0: real(self, rows) + more)
-    quicken(model)
+    sort_rows(model)
     assert shortcut(model) is None
 
 

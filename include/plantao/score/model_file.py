@@ -24,6 +24,7 @@ from plantao.score.environment import current_environment
 from plantao.score.manifest import environment_differences, same_minor
 from plantao.score.predict import arrow_type, probabilities, to_frame
 from plantao.score.shortcuts import quicken
+from plantao.score.tree_order import sort_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,6 +42,7 @@ def load(content: bytes, manifest: Manifest, registered_sha256: str) -> Any:
     verify_environment(manifest)
     model = opened(content, manifest.name, manifest.trusted)
     quicken(model)
+    sort_rows(model)
     verify_golden_rows(model, manifest)
     return model
 

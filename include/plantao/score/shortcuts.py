@@ -19,8 +19,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plantao.score.tree_order import sort_rows
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -35,19 +33,21 @@ def quicken(model: Any) -> None:
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-    for part in _parts(model, set()):
+    for part in parts(model):
         if type(part) in (OneHotEncoder, OrdinalEncoder) and (tables := _tables(part)) is not None:
             places = _Places(part._transform, tables)  # noqa: SLF001 - see above
             if _agree(places, getattr(part, "feature_names_in_", None)):
                 part._transform = places  # noqa: SLF001
         elif type(part) is ColumnTransformer and getattr(part, "sparse_output_", False):
             part._hstack = _Stack(part._hstack)  # noqa: SLF001
-        else:
-            sort_rows(part)
 
 
-def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield the estimators inside an estimator, a list, a tuple or a dict, each once."""
+def parts(model: Any) -> Iterator[Any]:
+    """Yield the estimators inside a model, at whatever depth, each once."""
+    yield from _inside(model, set())
+
+
+def _inside(thing: Any, seen: set[int]) -> Iterator[Any]:
     from sklearn.base import BaseEstimator
 
     if not isinstance(thing, BaseEstimator | list | tuple | dict) or id(thing) in seen:
@@ -57,7 +57,7 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
         yield thing
         thing = vars(thing)
     for inner in list(thing.values() if isinstance(thing, dict) else thing):
-        yield from _parts(inner, seen)
+        yield from _inside(inner, seen)
 
 
 # --- the places of values among an encoder's categories --------------------------------------------------------------

@@ -1,11 +1,11 @@
 """Rows in the order in which they take the same way through a model's trees: the same answers, in less time.
 
-Pure but for its threads. At each split a processor guesses the side that the next row takes, and goes on before it
-knows. With rows as they come from a table it is wrong at every second or third split, and that costs about as much as
-the rest of the way. So the rows are sorted by their sides of the splits that part the most of them, asked for in this
-order, and the answers are put back into their places. A row's way and the sum over its leaves know nothing of the rows
-beside it, so each answer has the same bits; and as with every shortcut, both ways have to agree on the first rows,
-which are the golden ones, before this one is taken.
+At each split a processor guesses the side that the next row takes, and goes on before it knows. With rows as they come
+from a table it is wrong at every second or third split, and that costs about as much as the rest of the way. So the
+rows are sorted by their sides of the splits that part the most of them, asked for in this order, and the answers are
+put back into their places. A row's way and the sum over its leaves know nothing of the rows beside it, so each answer
+has the same bits; and as with every shortcut, both ways have to agree on the first rows, which are the golden ones,
+before this one is taken.
 
 Each thread is given rows of its own, for all trees. scikit-learn's own threads share the rows of one tree, and wait for
 each other before they begin the next: a thread that sleeps while it waits, as it has to beside other work, takes about
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from plantao.score.shortcuts import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +46,12 @@ LEAST_SHARE = 0.01
 
 
 def sort_rows(model: Any) -> None:
-    """Let a fitted ensemble of trees be asked for rows in the order of its splits; leave any other model as it is."""
+    """Let the fitted ensembles of trees in a model be asked for rows in the order of their splits."""
+    for part in parts(model):
+        _sort(part)
+
+
+def _sort(model: Any) -> None:
     kind = type(model)
     way: type[_InOrder]
     if not kind.__module__.startswith("sklearn.ensemble.") or getattr(model, "n_outputs_", 1) > 1:
