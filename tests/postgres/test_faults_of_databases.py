@@ -305,7 +305,6 @@ def test_a_standby_that_is_behind_the_end_of_the_window_is_waited_for(world, fro
 def test_a_standby_that_ends_our_read_for_its_own_sake_is_asked_again(world, from_standby, standby, monkeypatch):
     """Recovery conflict: the standby must remove rows that our snapshot still sees, and does not wait for us."""
     monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
-    administer(standby, "alter system set max_standby_streaming_delay = 0", "select pg_reload_conf()")
     world.sql("create view slow_readings as select r.* from readings r, pg_sleep(0.1 + 0 * r.x)")
     slow = world.job((world.folder / "jobs" / "bad_reading.toml").read_text().replace(".readings", ".slow_readings"))
     has_everything(world)
@@ -314,6 +313,8 @@ def test_a_standby_that_ends_our_read_for_its_own_sake_is_asked_again(world, fro
 
     def vacuum():
         eventually(lambda: world.sql(f"select 1 from pg_stat_activity where {reading}", at="standby"))
+        # Not before, or what else the standby removes could end what comes before the read.
+        administer(standby, "alter system set max_standby_streaming_delay = 0", "select pg_reload_conf()")
         world.sql("delete from readings where id >= 3000")
         owner = world.connect()
         owner.autocommit = True
