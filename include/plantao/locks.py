@@ -31,6 +31,13 @@ def in_turn(connection: Connection, name: str) -> None:
     connection.execute(take, {"name": name, "silent": f"{SILENT_SECONDS * 1000:.0f}ms"})
 
 
+def take_lock(connection: Connection, name: str) -> int:
+    """Take a lock until the transaction ends; returns when that began, in microseconds since 1970."""
+    lock = text("select pg_advisory_xact_lock(hashtextextended(:name, 0)), now()")
+    moment = connection.execute(lock, {"name": name}).one()[1]
+    return int(moment.timestamp()) * 1_000_000 + int(moment.microsecond)
+
+
 @contextmanager
 def alone(connection: Connection, name: str) -> Iterator[bool]:
     """Hold a lock by name for as long as the context lasts; False when another session has it."""

@@ -22,6 +22,7 @@ from plantao.job_types import parse_table_name
 from plantao.load import rejects, write
 from plantao.load import table as tables
 from plantao.load.table import shadow_job
+from plantao.locks import take_lock
 from plantao.log import Stopwatch
 from plantao.measure.count import state
 from plantao.measure.count.sketch import added
@@ -112,7 +113,7 @@ class _Publishing:
             table = tables.as_found(schema, name, job.extract.key, found, shadow=self.shadow)
             transaction = connection.begin()
             with database.deadline(connection, 2 * database.LOCK_SECONDS):
-                write.take_lock(connection, f"plantao.load {table.shown}")
+                take_lock(connection, f"plantao.load {table.shown}")
                 ledger.hold(connection, run_id)
             scored = rescored = 0
             for part in parts:

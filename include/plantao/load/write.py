@@ -24,7 +24,7 @@ from plantao import database, ledger
 from plantao.errors import PlantaoError, TargetRefused
 from plantao.load import copy_format
 from plantao.load import table as tables
-from plantao.locks import in_turn
+from plantao.locks import in_turn, take_lock
 from plantao.schema.grants import READER, SCORER
 
 if TYPE_CHECKING:
@@ -101,13 +101,6 @@ def hand_over(connection: Connection, schema: str, *created: Identifier) -> None
     if connection.execute(ours, {"scorer": SCORER, "schema": schema}).scalar():
         for table in created:
             database.execute(connection, tables.hand_over(table, SCORER))
-
-
-def take_lock(connection: Connection, name: str) -> int:
-    """Take a lock until the transaction ends; returns when that began, in microseconds since 1970."""
-    lock = text("select pg_advisory_xact_lock(hashtextextended(:name, 0)), now()")
-    moment = connection.execute(lock, {"name": name}).one()[1]
-    return int(moment.timestamp()) * 1_000_000 + int(moment.microsecond)
 
 
 @dataclass

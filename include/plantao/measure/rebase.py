@@ -21,8 +21,8 @@ from plantao.errors import SourceRefused, TargetRefused, UsageError
 from plantao.extract import query, read
 from plantao.extract.window import of_days
 from plantao.job_types import parse_table_name
-from plantao.load import write
 from plantao.load.table import shadow_job
+from plantao.locks import take_lock
 from plantao.measure import records
 from plantao.measure.count import answered
 from plantao.measure.count.bins import SCORE_BINS, labels
@@ -162,7 +162,7 @@ def _write(  # noqa: PLR0913, PLR0917 - what a baseline is known by
     values = {"job": job.name, "version": version, "from": days[0], "until": days[1], "who": getpass.getuser()}
     # A run makes its rows visible before, and its days are found below; or after, and finds this baseline itself.
     for one in (job, shadow_job(job)):
-        write.take_lock(connection, "plantao.load {}.{}".format(*parse_table_name(one.load.table)))
+        take_lock(connection, "plantao.load {}.{}".format(*parse_table_name(one.load.table)))
     insert = text(
         "insert into reference_versions (job, model_version, reference_version, reference, from_day, until_day, who,"
         " why) select :job, :version, coalesce(max(reference_version), 1) + 1, cast(:reference as jsonb), :from,"

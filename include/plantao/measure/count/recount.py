@@ -22,6 +22,7 @@ from plantao.extract.window import of_days
 from plantao.job_types import parse_table_name
 from plantao.load import write
 from plantao.load.table import shadow_job
+from plantao.locks import take_lock
 from plantao.measure.count import answered, state
 from plantao.measure.count.sketch import Sketch
 from plantao.measure.count.state import Series
@@ -66,7 +67,7 @@ def recount(job: Job, place: Place, role: Role, days: Sequence[date]) -> int:
                 answered.opened(aimed, place, connection) as both_sides,
                 connection.begin(),
             ):
-                write.take_lock(connection, f"plantao.load {schema}.{name}")
+                take_lock(connection, f"plantao.load {schema}.{name}")
                 rows += _Day(aimed, place, role, of_days(day, day, job.zone), connection).count(both_sides, day)
     return rows
 

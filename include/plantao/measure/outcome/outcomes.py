@@ -19,7 +19,8 @@ from plantao.errors import OutcomeUnreadable, TargetRefused
 from plantao.extract.window import of_days
 from plantao.job_types import parse_table_name
 from plantao.load.table import shadow_job
-from plantao.load.write import find_table, take_lock
+from plantao.load.write import find_table
+from plantao.locks import take_lock
 from plantao.measure.count.sketch import added
 from plantao.measure.outcome import maturity
 from plantao.measure.outcome import query as outcome_query
