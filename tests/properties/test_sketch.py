@@ -154,6 +154,20 @@ def test_the_edges_that_were_reached_are_those_that_searchsorted_finds(edges, va
     assert reached(edges, asked).tolist() == np.searchsorted(edges, asked, "right").tolist()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["normal", "skewed", "whole"]))
+def test_the_edges_that_were_reached_are_right_on_quantiles_too(seed, shape):
+    rng = np.random.default_rng(seed)
+    values = {
+        "normal": rng.normal(size=400),
+        "skewed": rng.exponential(size=400) ** 3,
+        "whole": rng.integers(0, 9, 400),
+    }
+    edges = np.unique(np.quantile(values[shape], np.linspace(0, 1, 21)).astype(float))
+    asked = np.concatenate([values[shape], edges, rng.normal(size=400, scale=10)]).astype(float)
+    assert reached(edges, asked).tolist() == np.searchsorted(edges, asked, "right").tolist()
+
+
 def test_edges_of_any_number_are_counted():
     edges = np.arange(1000.0)
     assert reached(edges, edges - 0.5).tolist() == list(range(1000))

@@ -148,9 +148,12 @@ def test_threads_let_the_reader_go_first_and_the_caller_keeps_its_place(threads)
     model = quickened(trained(MODELS["forest"]))
     seen, step = [], shortcut(model)
     real = step.original
-    step.original = lambda rows: (seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())), real(rows))[
-        1
-    ]
+
+    def watched(rows):
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return real(rows)
+
+    step.original = watched
     before = os.getpriority(os.PRIO_PROCESS, 0)
     answer(model, training(0)[0].to_numpy())
     assert seen == ([before] if threads == 1 else [max(before, tree_order.NICENESS)] * threads)

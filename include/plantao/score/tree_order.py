@@ -127,14 +127,14 @@ class _InOrder:
         self.agrees: bool | None = None
 
     def each(self, ask: Callable[[Array], Any], rows: Array, threads: int) -> tuple[list[Array], list[Any]]:
-        """Return the places of the rows in their new order, a part for each thread, and what `ask` returns for them."""
+        """Return the places of the rows in their new order, some for each thread, and what `ask` returns for them."""
         places = order(rows, self.splits)
         threads = max(1, min(threads, len(rows) // ROWS_PER_THREAD))
-        parts = [places[i::threads] for i in range(threads)]  # in order too, and with as many long ways as the others
+        dealt = [places[i::threads] for i in range(threads)]  # in order too, and with as many long ways as the others
         if threads == 1:
-            return parts, [ask(places)]
+            return dealt, [ask(places)]
         with ThreadPoolExecutor(threads, "plantao-trees", _give_way) as pool:
-            return parts, list(pool.map(ask, parts))
+            return dealt, list(pool.map(ask, dealt))
 
 
 def _give_way() -> None:
@@ -176,9 +176,9 @@ class _Answering(_InOrder):
         values = X.to_numpy() if isinstance(X, pd.DataFrame) else X
         if self.agrees is False or not self._can_be_sorted(values):
             return self.original(X)
-        parts, found = self.each(lambda places: self.original(X.take(places, axis=0)), values, self._threads())
+        dealt, found = self.each(lambda places: self.original(X.take(places, axis=0)), values, self._threads())
         answers = np.empty((len(values), *found[0].shape[1:]), found[0].dtype)
-        answers[np.concatenate(parts)] = np.concatenate(found)
+        answers[np.concatenate(dealt)] = np.concatenate(found)
         if self.agrees is None:
             theirs = self.original(X)
             # Not to the bit, because a forest with jobs adds its trees up in the order in which they end.

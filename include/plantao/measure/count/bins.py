@@ -69,7 +69,7 @@ class NumberCells:
 
 
 def reached(edges: Numbers, values: Numbers) -> Codes:
-    """Return how many edges each value has reached, as numpy.searchsorted(edges, values, "right").
+    """Return how many edges each finite value has reached, as numpy.searchsorted(edges, values, "right").
 
     For the few edges of a reference, all of them compared with all values is several times faster than a search.
     """
