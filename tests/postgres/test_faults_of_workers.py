@@ -13,6 +13,8 @@ import psutil
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from plantao import ledger
+from plantao.alert.incidents import settle
 from plantao.alert.send.slack import messenger
 from plantao.alert.watch.watchdog import Watchdog
 from plantao.score.register import register
@@ -134,3 +136,10 @@ def test_a_worker_that_freezes_in_its_turn_holds_up_nobody_for_longer_than_they_
         assert frozen.wait(60) != 0
     assert world.score(job, day(1)).counts.scored == 20
     assert len(world.predictions()) == 40
+
+
+def test_a_long_transaction_keeps_its_time_when_incidents_are_settled_in_it(world):
+    """Between two statements it measures, for as long as that takes."""
+    with ledger.session(world.job(LENIENT), world.place) as connection, connection.begin():
+        settle(connection, "bad_reading", "drift", [])
+        assert connection.exec_driver_sql("show idle_in_transaction_session_timeout").scalar() == "5min"

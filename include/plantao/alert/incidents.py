@@ -11,7 +11,7 @@ from sqlalchemy import text
 from plantao import database
 from plantao.alert.outbox import Alert, raise_alert
 from plantao.errors import UsageError
-from plantao.locks import in_turn
+from plantao.locks import take_lock
 from plantao.measure.lanes.conditions import Close, Incident, Open, Worsen, changes
 from plantao.measure.lanes.conditions import over as when_over
 
@@ -45,7 +45,7 @@ def settle(  # noqa: PLR0913 - what holds now, and what it is compared with
     What changes raises an alert; the same conditions again change nothing. One at a time per job, by a lock.
     `over` says in words what there is to say of an incident that is closed.
     """
-    in_turn(connection, f"plantao.incidents {job}")
+    take_lock(connection, f"plantao.incidents {job}")
     found = changes(_open(connection, job, lane), conditions, unjudged)
     for change in found:
         if isinstance(change, Open):
