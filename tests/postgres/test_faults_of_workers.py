@@ -140,6 +140,7 @@ def test_a_worker_that_freezes_in_its_turn_holds_up_nobody_for_longer_than_they_
 
 def test_a_long_transaction_keeps_its_time_when_incidents_are_settled_in_it(world):
     """Between two statements it measures, for as long as that takes."""
+    world.fill()
     with ledger.session(world.job(LENIENT), world.place) as connection, connection.begin():
         settle(connection, "bad_reading", "drift", [])
         assert connection.exec_driver_sql("show idle_in_transaction_session_timeout").scalar() == "5min"
