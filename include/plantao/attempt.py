@@ -233,11 +233,11 @@ class Attempt:
         self.read += result.read
         self.late += result.late
         self.rejected += result.rejected
-        with self.watch.step("measure"):
-            sketch.add(result)
         with self.watch.step("load"):
             if self.load is not None and len(result.scored):
                 self.load.add(result.scored)
+        with self.watch.step("measure"):
+            sketch.add(result)
         self.beside.add(batch)
 
     def _new_load(self, table: PredictionTable, output: Output, version: int) -> write.Load:

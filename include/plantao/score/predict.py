@@ -116,6 +116,8 @@ def impossible(raw: np.ndarray[Any, np.dtype[np.float64]], output: Output) -> np
     """Mark the rows whose answer cannot be right: not finite, or a probability outside [0, 1]."""
     possible: np.ndarray[Any, np.dtype[np.bool_]]
     possible = np.isfinite(raw) if output.kind == "regression" else (raw >= 0) & (raw <= 1)  # NaN is neither
+    if possible.all():  # as nearly always, and found a dozen times as fast as row by row
+        return np.zeros(len(raw), dtype=bool)
     bad: np.ndarray[Any, np.dtype[np.bool_]] = ~np.all(possible, axis=1)
     return bad
 

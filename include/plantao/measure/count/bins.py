@@ -75,7 +75,7 @@ def reached(edges: Numbers, values: Numbers) -> Codes:
     """
     found = np.zeros(len(values), np.uint8 if len(edges) < FEW else np.intp)
     for edge in edges:
-        np.add(found, values >= edge, out=found)
+        np.add(found, (values >= edge).view(np.uint8), out=found)
     codes: Codes = found.astype(np.intp, copy=False)
     return codes
 
