@@ -82,7 +82,8 @@ def explained(step: str, refused: type[PlantaoError], doing: str) -> Iterator[No
 def raise_explained(error: Exception, step: str, refused: type[PlantaoError], doing: str) -> NoReturn:
     """Raise our error for a driver's one."""
     state = sqlstate_of(error)
-    said = f"{sentence_of(error)} ({state or 'the session ended'}) while {doing}."
+    more = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    said = f"{sentence_of(error)} ({state or 'the session ended'}) while {doing}{more}."
     if is_passing(error):
         raise DatabaseUnavailable(said, "nothing: it is retried", step) from error
     raise refused(said, sqlstate.cure(state), step) from error

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from plantao import database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
+
+LOCK_NOT_AVAILABLE = "55P03"
 
 # Shorter than anybody waits for a lock.
 SILENT_SECONDS = database.LOCK_SECONDS * 2 / 3
@@ -28,14 +31,40 @@ def in_turn(connection: Connection, name: str) -> None:
         "select set_config('idle_in_transaction_session_timeout', :silent, true),"
         " pg_advisory_xact_lock(hashtextextended(:name, 0))"
     )
-    connection.execute(take, {"name": name, "silent": f"{SILENT_SECONDS * 1000:.0f}ms"})
+    _waited(connection, take, name=name, silent=f"{SILENT_SECONDS * 1000:.0f}ms")
 
 
 def take_lock(connection: Connection, name: str) -> int:
     """Take a lock until the transaction ends; returns when that began, in microseconds since 1970."""
     lock = text("select pg_advisory_xact_lock(hashtextextended(:name, 0)), now()")
-    moment = connection.execute(lock, {"name": name}).one()[1]
+    moment = _waited(connection, lock, name=name)[1]
     return int(moment.timestamp()) * 1_000_000 + int(moment.microsecond)
+
+
+def _waited(connection: Connection, statement: TextClause, name: str, **given: str) -> Any:
+    """Execute a statement that takes a lock and return its row; the error of a wait in vain says who has the lock."""
+    try:
+        return connection.execute(statement, {"name": name, **given}).one()
+    except OperationalError as error:
+        if database.sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+            with suppress(*database.SQLALCHEMY_ERRORS), connection.engine.connect() as another:
+                error.add_note(f"{name} is held by {_holder(another, name)}")
+        raise
+
+
+def _holder(connection: Connection, name: str) -> str:
+    """Return who holds a lock, in words; of another login's session no more is known than its process."""
+    query = text(
+        "select a.pid, a.application_name as application, a.state, to_char(a.xact_start, 'HH24:MI:SS OF') as since"
+        " from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' and l.granted"
+        " and l.database = (select oid from pg_database where datname = current_database()) and l.objsubid = 1"
+        " and l.classid::bigint << 32 | l.objid::bigint = hashtextextended(:name, 0)"
+    )
+    found = connection.execute(query, {"name": name}).one_or_none()
+    if found is None:
+        return "another session, which has let go of it by now"
+    since = f", in a transaction since {found.since} ({found.state})" if found.since else ""
+    return f"process {found.pid} ({found.application or 'of another login'}){since}"
 
 
 @contextmanager

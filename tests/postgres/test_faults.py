@@ -13,6 +13,7 @@ from plantao import database
 from plantao.errors import DatabaseUnavailable, PlantaoError
 from plantao.extract.spool import Spool
 from plantao.load import copy_format, rejects, write
+from plantao.locks import in_turn
 from world import day, on_call
 
 
@@ -94,6 +95,26 @@ def test_a_source_that_is_locked_is_not_waited_for_for_ever(world, job, monkeypa
         world.score(job, day(1))
     assert time.monotonic() - began < 10
     client.rollback()
+    assert world.score(job, day(1)).counts.scored == 900
+
+
+@pytest.mark.parametrize(
+    ("lock", "doing"),
+    [
+        ("plantao.load predictions.bad_reading", "opening the load into predictions.bad_reading"),
+        ("plantao.start bad_reading", ""),
+        ("plantao.declare bad_reading", ""),
+    ],
+)
+def test_whoever_waits_in_vain_for_another_run_learns_which_process_it_is(world, job, monkeypatch, lock, doing):
+    world.score(job, day(2))
+    monkeypatch.setattr(database, "LOCK_SECONDS", 1)
+    with database.session(world.address("client_db"), "plantao", "plantao/another") as frozen, frozen.begin():
+        in_turn(frozen, lock)
+        pid = frozen.connection.driver_connection.info.backend_pid
+        holder = rf"{lock} is held by process {pid} \(plantao/another\), in a transaction since .* \(idle in "
+        with pytest.raises(DatabaseUnavailable, match=f"lock timeout .*{doing}.*; {holder}"):
+            world.score(job, day(1))
     assert world.score(job, day(1)).counts.scored == 900
 
 
