@@ -334,8 +334,5 @@ def open_snapshot(address: Address, application: str = "plantao") -> Snapshot:
 @contextlib.contextmanager
 def snapshot(address: Address, application: str = "plantao") -> Iterator[Snapshot]:
     """Open a transaction that sees one moment of the database, for as long as the context lasts."""
-    opened = open_snapshot(address, application)
-    try:
+    with contextlib.closing(open_snapshot(address, application)) as opened:
         yield opened
-    finally:
-        opened.close()
