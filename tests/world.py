@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from plantao import database, embedded, job_file, ledger, run, settings
-from plantao.database import dsn
+from plantao.database import driver_connection, dsn
 from plantao.extract.window import Window
 from plantao.place import Place
 from plantao.request import Request
@@ -34,6 +35,8 @@ from plantao.score.register import register
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy import Connection
 
     from plantao.address import Address
     from plantao.job import Job
@@ -342,9 +345,14 @@ class World:
         given = _fitted(frame) if model is None else _dumped(model)
         return register(given, frame, self.place, name=name, connections=connections, baseline=baseline)[0]
 
-    def place_session(self, job: Job) -> Any:
-        """Open a session of the product's own, where predictions and ledger are."""
-        return ledger.session(job, self.place)
+    @contextmanager
+    def place_session(self, job: Job) -> Iterator[Connection]:
+        """Open a session of our own, where predictions and ledger are; in the end the server has closed it too."""
+        with ledger.session(job, self.place) as connection:
+            pid = driver_connection(connection).info.backend_pid
+            yield connection
+        while self.results("select from pg_stat_activity where pid = %s", (pid,)):
+            time.sleep(0.01)
 
     def score(self, job: Job, window: Window, **request: Any) -> Report:
         """Run one attempt."""
