@@ -19,7 +19,7 @@ from plantao import database, log_table
 from plantao.alert import failure
 from plantao.errors import NotInitialised, Superseded, WindowBusy
 from plantao.extract.window import BEGINNING, Window, merged
-from plantao.locks import in_turn
+from plantao.locks import end_holders, in_turn
 from plantao.schema.migrate import require_current
 
 if TYPE_CHECKING:
@@ -43,17 +43,6 @@ LIVE = (
     "select run_id, job, role, worker, airflow_run, started_at, window_start, window_end, parts is not null"
     " and greatest(started_at, (select max(changed_at) from parts where parts.run_id = runs.run_id))"
     " > now() - interval '1 hour' as awaits_parts from runs where job = :job and status = 'running'"
-)
-
-# The session that holds an attempt's own lock, if it is ours to end; else the fence alone keeps it from writing.
-# PostgreSQL shows the two halves of a lock's number apart.
-END_SESSION_OF = text(
-    "select pg_terminate_backend(pid) from hashtextextended('plantao.run ' || :run, 0) as number, pg_locks as l"
-    " join pg_stat_activity as a using (pid)"
-    " where pg_has_role(a.usesysid, 'usage') and pid <> pg_backend_pid()"
-    " and l.locktype = 'advisory' and l.granted and l.objsubid = 1"
-    " and l.database = (select oid from pg_database where datname = current_database())"
-    " and l.classid::bigint = (number >> 32) & 4294967295 and l.objid::bigint = number & 4294967295"
 )
 
 
@@ -175,7 +164,8 @@ def _close_rival(connection: Connection, rival: RowMapping, origin: Origin) -> N
         reason = _gone(rival)
     elif origin.airflow_run is not None and rival["airflow_run"] == origin.airflow_run:
         reason = f"superseded by a newer try of the same task ({origin.airflow_run})"
-        connection.execute(END_SESSION_OF, {"run": rival["run_id"]})
+        # A session that is not ours to end is only kept from writing, by the fence.
+        end_holders(connection, f"plantao.run {rival['run_id']}")
     else:
         window = Window.of(rival["window_start"], rival["window_end"])
         holder = f"run {rival['run_id']} of {rival['worker']}, since {rival['started_at']:%Y-%m-%d %H:%M:%S%z}"

@@ -19,6 +19,12 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 # Shorter than anybody waits for a lock.
 SILENT_SECONDS = database.LOCK_SECONDS * 2 / 3
+# PostgreSQL shows the two halves of a lock's number apart.
+HOLDERS = (
+    "from pg_locks as l join pg_stat_activity as a using (pid) where l.locktype = 'advisory' and l.granted"
+    " and l.database = (select oid from pg_database where datname = current_database()) and l.objsubid = 1"
+    " and l.classid::bigint << 32 | l.objid::bigint = hashtextextended(:name, 0)"
+)
 
 
 def in_turn(connection: Connection, name: str) -> None:
@@ -56,15 +62,19 @@ def _holder(connection: Connection, name: str) -> str:
     """Return who holds a lock, in words; of another login's session no more is known than its process."""
     query = text(
         "select a.pid, a.application_name as application, a.state, to_char(a.xact_start, 'HH24:MI:SS OF') as since"
-        " from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' and l.granted"
-        " and l.database = (select oid from pg_database where datname = current_database()) and l.objsubid = 1"
-        " and l.classid::bigint << 32 | l.objid::bigint = hashtextextended(:name, 0)"
+        f" {HOLDERS}"
     )
     found = connection.execute(query, {"name": name}).one_or_none()
     if found is None:
         return "another session, which has let go of it by now"
     since = f", in a transaction since {found.since} ({found.state})" if found.since else ""
     return f"process {found.pid} ({found.application or 'of another login'}){since}"
+
+
+def end_holders(connection: Connection, name: str) -> None:
+    """End the other sessions that hold a lock, as far as they are ours to end."""
+    mine = "pg_has_role(a.usesysid, 'usage') and pid <> pg_backend_pid()"
+    connection.execute(text(f"select pg_terminate_backend(pid) {HOLDERS} and {mine}"), {"name": name})
 
 
 @contextmanager
