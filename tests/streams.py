@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from demo import client_data
-from plantao.measure.lanes.breaks import findings, row_count
-from plantao.measure.lanes.conditions import fingerprint, unjudged
-from plantao.measure.lanes.degradation import DIRECTIONS, DayValue, baseline, episodes
+from plantao.measure.detect.checks import findings, row_count
+from plantao.measure.detect.conditions import unjudged
+from plantao.measure.detect.cusum import DIRECTIONS, DayValue, baseline, episodes
+from plantao.outbox.incident import fingerprint
 
 REFERENCE, PRODUCTION = 90, 100
 ROWS = 165

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import fsspec
 import joblib
@@ -24,26 +25,30 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from plantao import database, embedded, job_file, ledger, run, settings
-from plantao.database import driver_connection, dsn
-from plantao.extract.window import Window
-from plantao.place import Place
-from plantao.request import Request
-from plantao.schema.grants import READER, SCORER, grants
-from plantao.schema.migrate import upgrade
-from plantao.score.register import register
+from plantao.config import job_file, settings
+from plantao.ledger import session as ledger_session
+from plantao.ledger.grants import READER, SCORER, grants
+from plantao.ledger.migrate import upgrade
+from plantao.ledger.request import Request
+from plantao.postgres import embedded, session
+from plantao.postgres.session import driver_connection, dsn
+from plantao.release import register as registration
+from plantao.release.describe import describe
+from plantao.run import run
+from plantao.runtime import Place
+from plantao.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection
 
-    from plantao.address import Address
-    from plantao.job import Job
-    from plantao.request import Report
-    from plantao.score.manifest import Manifest
-    from plantao.score.registration import Baseline
-    from plantao.settings import ModelStore
+    from plantao.config.address import Address
+    from plantao.config.job import Job
+    from plantao.config.settings import ModelStore
+    from plantao.models.manifest import Manifest
+    from plantao.release.describe import Baseline
+    from plantao.run.report import Report
 
 # Who the product and the client's readers log in as: members of the roles that `plantao init --print-grants` prints.
 WORKER, ANALYST = "worker", "analyst"
@@ -123,7 +128,17 @@ def _fitted(frame: pd.DataFrame) -> bytes:
     return _CLASSIFIERS[mark]
 
 
+def _described(model: Any, frame: pd.DataFrame, **given: Any) -> Manifest:
+    """Describe a model; the same one on the same frame once, since most tests register the same."""
+    mark = str(joblib.hash((given["sha256"], frame, given["baseline"])))
+    if mark not in _MANIFESTS:
+        _MANIFESTS[mark] = describe(model, frame, **given)
+    told = ("version", "created_at", "created_by", "environment")
+    return _MANIFESTS[mark].model_copy(update={"model": given["name"], **{name: given[name] for name in told}})
+
+
 _CLASSIFIERS: dict[str, bytes] = {}
+_MANIFESTS: dict[str, Manifest] = {}
 
 
 @contextmanager
@@ -138,13 +153,29 @@ def serving(state: Path) -> Iterator[embedded.Server]:
         (version,) = administer(
             server, "alter system set fsync = off", "select pg_reload_conf()", "show server_version_num"
         )
+        if int(version) >= 180_000:
+            administer(server, "alter system set file_copy_method = clone", "select pg_reload_conf()")
         # Files are copied in half the time that it takes to log every page of them, which is what the default does.
         _STRATEGIES[state] = "strategy file_copy" if int(version) >= 150_000 else ""
-        with database.session(server.address("client_db", "template_client"), "plantao") as connection:
+        with session.session(server.address("client_db", "template_client"), "plantao") as connection:
             upgrade(connection, "plantao")
+        _make_roles(server)
         yield server
     finally:
         embedded.stop(server)
+
+
+def _make_roles(server: embedded.Server) -> None:
+    """Let the printed grants create the roles, as a client does, and give each a login.
+
+    The databases that are made from the template have from it what is taken from everybody.
+    """
+    with contextlib.closing(psycopg2.connect(dsn(server.address("client_db", "template_client"), "tests"))) as template:
+        with template, template.cursor() as cursor:
+            cursor.execute("revoke all on schema public from public")
+            cursor.execute(grants([], ["client_db"], "plantao")["client_db"])
+            for role, login in ((SCORER, WORKER), (READER, ANALYST)):
+                cursor.execute(f"create role {login} login in role {role}")
 
 
 class CreatesAFile:
@@ -220,26 +251,38 @@ class World:
 
     @classmethod
     @contextmanager
-    def create(cls, server: embedded.Server, folder: Path, results: str = "client_db") -> Iterator[World]:
-        """Make the databases, and remove them afterwards."""
+    def create(
+        cls,
+        server: embedded.Server,
+        folder: Path,
+        results: str = "client_db",
+        encodings: Mapping[str, str] | None = None,
+    ) -> Iterator[World]:
+        """Make the databases, in other encodings than UTF8 where these are given; remove them afterwards."""
         names = {name: f"test_{next(_numbers)}_{name}" for name in {"client_db", results}}
         (folder / "jobs").mkdir()
         for name in names.values():
             administer(server, f"create database {name} template template_client {_STRATEGIES.get(server.state, '')}",
                        f"revoke all on database {name} from public")  # fmt: skip
         world = cls(server, folder, names, results)
-        for name in names:
-            world.sql("revoke all on schema public from public", at=name)
+        for connection, encoding in (encodings or {}).items():
+            world._make_again(connection, encoding)
         world.grant()
-        for role, login in ((SCORER, WORKER), (READER, ANALYST)):
-            make = f"create role {login} login in role {role}"
-            administer(server, f"do $$ begin {make}; exception when duplicate_object then null; end $$")
         try:
             yield world
         finally:
             for connection in world._open:
                 connection.close()
             administer(server, *(f"drop database {name} with (force)" for name in set(names.values())))
+
+    def _make_again(self, connection: str, encoding: str) -> None:
+        name = self.databases[connection]
+        administer(self.server, f"drop database {name}",
+                   f"create database {name} template template0 encoding '{encoding}' locale 'C'",
+                   f"revoke all on database {name} from public")  # fmt: skip
+        self.sql("revoke all on schema public from public", at=connection)
+        with session.session(self.owner(connection), "plantao") as ledger:
+            upgrade(ledger, "plantao")
 
     @property
     def place(self) -> Place:
@@ -343,12 +386,23 @@ class World:
         frame = training_frame() if frame is None else frame
         connections = [self.home_of_results]
         given = _fitted(frame) if model is None else _dumped(model)
-        return register(given, frame, self.place, name=name, connections=connections, baseline=baseline)[0]
+        with mock.patch.object(registration, "describe", _described):
+            return registration.register(
+                given, frame, self.place, name=name, connections=connections, baseline=baseline
+            )[0]
+
+    def another_ledger(self, schema: str) -> Place:
+        """Make a second ledger where predictions are, and return the place of a deployment that works with it."""
+        with session.session(self.owner(self.home_of_results), schema) as connection:
+            upgrade(connection, schema)
+        self.grant(schema)
+        environment = {**self.environment, "PLANTAO_THREADS": "1", "PLANTAO_SCHEMA": schema}
+        return Place(settings.read(environment), self.address)
 
     @contextmanager
     def place_session(self, job: Job) -> Iterator[Connection]:
         """Open a session of our own, where predictions and ledger are; in the end the server has closed it too."""
-        with ledger.session(job, self.place) as connection:
+        with ledger_session.session(job, self.place) as connection:
             pid = driver_connection(connection).info.backend_pid
             yield connection
         while self.results("select from pg_stat_activity where pid = %s", (pid,)):
@@ -357,6 +411,20 @@ class World:
     def score(self, job: Job, window: Window, **request: Any) -> Report:
         """Run one attempt."""
         return run.score_window(Request(job, window, **request), self.place)
+
+    def was_scored(self, *windows: Window, job: str = "bad_reading", started_at: datetime | None = None) -> None:
+        """Write successes into the ledger as runs leave them, by default of a run that started at once after."""
+        for window in windows:
+            self.results(
+                "insert into plantao.runs (job, model, model_version, window_start, window_end, trigger, started_at,"
+                " code_version, environment, worker) values (%s, 'bad_reading', 1, %s, %s, 'manual', %s, '', '{}', '')",
+                (job, window.start, window.end, started_at or window.end),
+            )
+        self.results(
+            "update plantao.runs set status = 'succeeded', rows_read = 1, rows_scored = 1, rows_rejected = 0,"
+            " rows_already_scored = 0, rows_late = 0, rows_rescored = 0, finished_at = clock_timestamp()"
+            " where status = 'running' and worker = ''"
+        )
 
     def ready(self, text: str = JOB, **fill: int) -> Job:
         """Fill the client, register the classifier and return the job."""

@@ -14,17 +14,19 @@ import typer
 from demo import client_data, summary
 from demo.stack import Stack
 from demo.train import RECIPES, TRAINING, honest_scores, train
-from plantao import database, embedded, place
+from plantao import runtime
+from plantao.config.job import Job
+from plantao.config.job_file import read_folder
 from plantao.errors import DatabaseUnavailable, PlantaoError
-from plantao.job import Job
-from plantao.job_file import read_folder
-from plantao.schema.migrate import upgrade
-from plantao.score import model_store
-from plantao.score.register import enter, register
-from plantao.score.registration import Baseline
+from plantao.ledger.migrate import upgrade
+from plantao.models import store
+from plantao.postgres import embedded
+from plantao.postgres import session as database
+from plantao.release.describe import Baseline
+from plantao.release.register import enter, register
 
 if TYPE_CHECKING:
-    from plantao.place import Place
+    from plantao.runtime import Place
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The demo: a client, its models, and Airflow.")
 PATIENCE_SECONDS = 600
@@ -33,13 +35,13 @@ PATIENCE_SECONDS = 600
 @app.command()
 def prepare() -> None:
     """Start the embedded database, fill the client's tables, train and register the models; each only once."""
-    _prepare(place.from_environment())
+    _prepare(runtime.from_environment())
 
 
 @app.command()
 def run() -> None:
     """Prepare, let Airflow's scheduler score every window that is owed, print what came of it, stop Airflow."""
-    here = place.from_environment()
+    here = runtime.from_environment()
     _prepare(here)
     stack = Stack(here.settings)
     started = _start(stack)
@@ -55,7 +57,7 @@ def run() -> None:
 @app.command()
 def up() -> None:
     """Prepare, start Airflow and leave it running."""
-    here = place.from_environment()
+    here = runtime.from_environment()
     _prepare(here)
     stack = Stack(here.settings)
     _start(stack)
@@ -65,7 +67,7 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop Airflow and the embedded database."""
-    here = place.from_environment()
+    here = runtime.from_environment()
     typer.echo("Airflow is stopped" if Stack(here.settings).stop() else "Airflow was not running")
     server = embedded.Server(here.settings.state)
     typer.echo("the database is stopped" if embedded.stop(server) else "the database was not running")
@@ -74,20 +76,20 @@ def down() -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def airflow(context: typer.Context) -> None:
     """Run Airflow's own command line on the demo's Airflow."""
-    stack = Stack(place.from_environment().settings)
+    stack = Stack(runtime.from_environment().settings)
     os.execve(sys.executable, [sys.executable, "-m", "airflow", *context.args], stack.environment)
 
 
 @app.command()
 def clock(moment: str) -> None:
     """Move the demo's present to MOMENT; arrivals up to then can be seen."""
-    with client_data.connected(place.from_environment()) as connection:
+    with client_data.connected(runtime.from_environment()) as connection:
         client_data.set_clock(connection, moment)
 
 
 def _prepare(here: Place) -> None:
-    place.start_default(here.settings)
-    address = here.address(place.DEFAULT_CONNECTION)
+    runtime.start_default(here.settings)
+    address = here.address(runtime.DEFAULT_CONNECTION)
     with client_data.connected(here) as connection:
         if not client_data.is_filled(connection):
             _say("filling the client's database with the 336,776 flights of 2013")
@@ -95,10 +97,10 @@ def _prepare(here: Place) -> None:
         with database.session(address, here.settings.schema) as session:
             upgrade(session, here.settings.schema)
         for recipe in RECIPES:
-            there = model_store.versions(here.settings.model_store, recipe.model)
+            there = store.versions(here.settings.model_store, recipe.model)
             if there:
-                manifest = model_store.read_manifest(here.settings.model_store, recipe.model, there[0])
-                enter(manifest, here, [place.DEFAULT_CONNECTION])
+                manifest = store.read_manifest(here.settings.model_store, recipe.model, there[0])
+                enter(manifest, here, [runtime.DEFAULT_CONNECTION])
                 continue
             _say(f"training {recipe.model} on January to March")
             frame = client_data.training_frame(here, recipe.query)

@@ -12,9 +12,11 @@ import pandas as pd
 import psycopg2
 import psycopg2.extensions
 
-from plantao import database, place
+from plantao import runtime
 from plantao.errors import UsageError
 from plantao.extract.read import read_frame
+from plantao.postgres import session as database
+from plantao.postgres.replaced import whole_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,17 +27,17 @@ FLIGHTS = 336_776
 
 
 @contextmanager
-def connected(here: place.Place) -> Iterator[psycopg2.extensions.connection]:
+def connected(here: runtime.Place) -> Iterator[psycopg2.extensions.connection]:
     """Log in to the client's database as its owner."""
-    address = here.address(place.DEFAULT_CONNECTION)
+    address = here.address(runtime.DEFAULT_CONNECTION)
     with closing(psycopg2.connect(database.dsn(address, "plantao/demo"))) as connection:
         yield connection
 
 
-def training_frame(here: place.Place, query: str) -> pd.DataFrame:
+def training_frame(here: runtime.Place, query: str) -> pd.DataFrame:
     """Return rows of the client's, each column in the form a run would give it to the model."""
-    address = here.address(place.DEFAULT_CONNECTION)
-    with database.session(address, here.settings.schema) as session, database.snapshot(address) as snapshot:
+    address = here.address(runtime.DEFAULT_CONNECTION)
+    with database.session(address, here.settings.schema) as session, whole_snapshot(address) as snapshot:
         return read_frame(snapshot, session, query)
 
 

@@ -23,16 +23,16 @@ from urllib.request import Request, urlopen
 
 import psutil
 
-from plantao import embedded
 from plantao.errors import DatabaseUnavailable, UsageError
+from plantao.postgres import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from plantao.settings import Settings
+    from plantao.config.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
-START_SECONDS = 180
+START_SECONDS = 420
 STOP_SECONDS = 60
 
 
@@ -105,6 +105,7 @@ class Stack:
             "OMP_WAIT_POLICY": "passive",  # has to be there before the libraries are
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata.url().replace("postgresql://", "postgresql+psycopg2://"),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            **RETAKEN_SOON,
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "20",
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -234,6 +235,11 @@ PARTS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+# What a killed scheduler or worker leaves behind is taken again within a minute; by default it takes five.
+RETAKEN_SOON = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
 }
 HEALTHY_PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 HIGHEST_PORT = 65_000  # some are left after it, to look for a free one

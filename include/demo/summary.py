@@ -10,17 +10,16 @@ import typer
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from demo import client_data
-from plantao.alert.send.everywhere import digest_of_now
-from plantao.cli import show as cli
+from plantao.alert.send import digest_of_now
+from plantao.cli import output as cli
 from plantao.errors import PlantaoError
-from plantao.extract.window import Schedule, Window
-from plantao.job_types import parse_table_name
+from plantao.window import Schedule, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plantao.job import Job
-    from plantao.place import Place
+    from plantao.config.job import Job
+    from plantao.runtime import Place
 
 
 def windows(job: Job) -> list[Window]:
@@ -57,7 +56,7 @@ def show(here: Place, jobs: Sequence[Job]) -> None:
         names = SQL(", ").join(map(Identifier, columns))
         _table("The ledger: plantao.runs", columns, ask(newest.format(names, ledger)))
         for job in jobs:
-            table = Identifier(*parse_table_name(job.load.table))
+            table = Identifier(*job.load.table)
             columns = ("flight_id", "source_timestamp", "prediction", "score", "model_version", "run_id")
             sample = SQL("select {} from {} order by 1 limit 5").format(SQL(", ").join(map(Identifier, columns)), table)
             _table(f"What the client reads: {job.load.table}", columns, ask(sample))
@@ -94,7 +93,7 @@ def _balance(job: Job, ask: Any) -> tuple[Any, ...]:
     there = windows(job)
     flights = SQL("select count(*) from public.flights where departed_at >= {} and departed_at < {}")
     source = ask(flights.format(Literal(there[0].start), Literal(there[-1].end)))[0][0]
-    table = Identifier(*parse_table_name(job.load.table))
+    table = Identifier(*job.load.table)
     within = SQL("where source_timestamp >= {} and source_timestamp < {}").format(
         Literal(there[0].start), Literal(there[-1].end)
     )

@@ -1,4 +1,4 @@
-"""Every way a run can end badly, as an instruction.
+"""Every way a run can end badly, as an instruction. Pure.
 
     PlantaoError
     ├── UsageError            the command or the job file is wrong (exit status 2)
@@ -7,6 +7,7 @@
     ├── DatabaseUnavailable   TRANSIENT: no connection, a time-out, a restart
     ├── DiskFull              TRANSIENT: the rows that wait to be scored found no room on this machine
     ├── ModelStoreUnavailable TRANSIENT: the bucket did not answer, or let nobody in
+    ├── ServerRefused         a server that cannot be served: too old, or behind a pooler that shares its sessions
     ├── SourceChanged         the client's table is not what the job or the model expects
     ├── SourceRefused         the client's database answered no
     │   └── OutcomeUnreadable  what really happened cannot be read; predictions go on
@@ -58,6 +59,11 @@ class PlantaoError(Exception):
         return f"{where}{self.what}{advice}"
 
 
+def described(error: Exception) -> str:
+    """Return an error in words: one of ours says all itself, any other gets its class in front."""
+    return str(error) if isinstance(error, PlantaoError) else f"unexpected {type(error).__name__}: {error}"
+
+
 class UsageError(PlantaoError):
     """The command was given something it cannot use. Nothing was started and nothing was written."""
 
@@ -86,6 +92,10 @@ class DatabaseUnavailable(PlantaoError):
     """The database did not answer, or ended the session. A retry can help, and the ledger keeps it harmless."""
 
     permanent = False
+
+
+class ServerRefused(PlantaoError):
+    """The server cannot be served: it is too old, or a pooler in between shares its sessions. Connect elsewhere."""
 
 
 class DiskFull(PlantaoError):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from world import World
 
 
-OURS = "plantao|demo|scoring_jobs|job_tasks|job_windows|client_pools|failure_listener|world"
+OURS = "plantao|demo|scoring_jobs|world"
 
 
 def pytest_collection_modifyitems(items) -> None:

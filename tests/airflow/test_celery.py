@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -18,19 +17,15 @@ import psutil
 import psycopg2
 import pytest
 
+import debian_packages
 from demo.stack import PARTS
 from live_airflow import LiveAirflow, wait_for
-from plantao.database import dsn
+from plantao.postgres.session import dsn
 from world import JOB, day
 
 PARTED = JOB.replace("[load]", "parts = 6\n[load]").replace("[extract]", '[extract]\nreconcile = "never"')
 PER_DAY = 3_000
 HELD = 3
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("redis-server") is None,
-    reason="redis-server is not installed here; with Debian: apt-get install redis-server",
-)
 
 
 @dataclass(frozen=True)
@@ -57,9 +52,10 @@ class CeleryStack(LiveAirflow):
 @pytest.fixture
 def redis(tmp_path):
     """A Redis that listens on a socket only."""
+    program = debian_packages.need("redis-server")
     socket = tmp_path / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(tmp_path)]
-    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
     for _ in range(100):
         if socket.exists():
             break
@@ -83,7 +79,8 @@ def stack(server, tmp_path, redis):
 def test_a_killed_worker_costs_no_row_and_doubles_none(stack):
     world = stack.world
     with contextlib.closing(psycopg2.connect(dsn(world.owner("client_db"), "tests"))) as holder:
-        hold = f"plantao.load predictions.plantao_run_1_part_{HELD}"
+        ((ledger,),) = world.sql("select left(ledger_id::text, 8) from plantao.ledger")
+        hold = f"plantao.load predictions.plantao_run_1_part_{HELD}_{ledger}"
         holder.cursor().execute("select pg_advisory_lock(hashtextextended(%s, 0))", (hold,))
         holder.commit()
         stack.start()

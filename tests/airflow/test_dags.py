@@ -25,7 +25,11 @@ def jobs(tmp_path, monkeypatch, airflow_home):
 
     def write(**files: str):
         for name, text in files.items():
-            (tmp_path / f"{name}.toml").write_text(text)
+            # No two jobs write one table.
+            own = (
+                text if name == "one" else text.replace("predictions.bad_reading", f"predictions.{len(name)}_{name[0]}")
+            )
+            (tmp_path / f"{name}.toml").write_text(own)
         return load_dags()
 
     return write
@@ -33,6 +37,12 @@ def jobs(tmp_path, monkeypatch, airflow_home):
 
 def test_every_job_file_is_one_dag_and_nothing_else_is(jobs):
     assert set(jobs(one=JOB, two=JOB.replace('"daily"', '"weekly"'), three=JOB)) == {"one", "two", "three", ALERTS}
+
+
+def test_a_prediction_table_of_any_name_is_an_asset(jobs):
+    dags = jobs(one=JOB.replace('"predictions.bad_reading"', """'"Pre Dictions"."Lïnhas"'"""))
+    (asset,) = dags["one"].get_task("score").outlets
+    assert asset.name == "client_db/Pre%20Dictions.L%C3%AFnhas"
 
 
 def test_the_projects_own_job_files_are_dags(monkeypatch, airflow_home):
@@ -57,7 +67,7 @@ def test_a_dag_says_whose_it_is_and_what_to_do(jobs):
     assert dag.get_task("score").owner == "ops"
     assert dag.tags == {"plantao", "bad_reading"}
     assert dag.description == "Will this reading be bad?"
-    for said in ("public.readings", "predictions.bad_reading", "To score a past period", "When a run is red"):
+    for said in ("public.readings", "predictions.bad_reading", "To score a past window", "When a run is red"):
         assert said in dag.doc_md
 
 
@@ -126,7 +136,33 @@ def test_a_tasks_process_builds_only_its_own_dag(jobs, monkeypatch):
 
 def test_the_form_asks_only_for_what_airflow_lacks(jobs):
     params = jobs(one=JOB)["one"].params
-    assert dict(params) == {"model_version": None, "rescore": False, "accept_checks": False, "dry_run": False}
+    window = {"from": None, "to": None, "missing": False}
+    assert dict(params) == {**window, "model_version": None, "rescore": False, "accept_checks": False, "dry_run": False}
+
+
+def test_form_and_documentation_name_the_zone_of_the_job(jobs):
+    dag = jobs(one=JOB.replace("starts ", 'timezone = "America/New_York"\nstarts '))["one"]
+    assert dag.params.get_param("from").schema["title"] == "From (America/New_York)"
+    assert "in America/New_York" in dag.params.get_param("to").description
+    assert "Its times are UTC, not America/New_York." in dag.doc_md
+
+
+def test_an_interval_that_nobody_gives_is_the_last_one_that_is_due(jobs):
+    import pendulum
+
+    timetable = jobs(one=JOB.replace("starts ", "ends = 2013-05-01\nstarts "))["one"].timetable
+    for now, day in ((pendulum.datetime(2026, 12, 1), "2013-04-30"), (pendulum.datetime(2013, 4, 7), "2013-04-06")):
+        assert timetable.infer_manual_data_interval(run_after=now).start.date().isoformat() == day
+
+
+def test_a_job_of_which_airflow_makes_no_dag_is_red_and_takes_no_other_with_it(jobs, monkeypatch):
+    from plantao.airflow import dags
+
+    made = dags.scoring_dag
+    monkeypatch.setattr(dags, "scoring_dag", lambda job: 1 // 0 if job.name == "two" else made(job))
+    found = jobs(one=JOB, two=JOB)
+    assert "score" in found["one"].task_ids
+    assert "Airflow makes no DAG of it: unexpected ZeroDivisionError" in found["two"].doc_md
 
 
 def test_the_dag_file_would_not_be_skipped_by_the_discovery():

@@ -19,8 +19,10 @@ import psycopg2
 import pytest
 from sklearn import metrics
 
+import warm
 from demo.stack import Stack
-from plantao import database, embedded, settings
+from plantao.config import settings
+from plantao.postgres import embedded, session
 
 ROOT = Path(__file__).parents[2]
 JOBS = ("flight_delay", "arrival_minutes")
@@ -40,15 +42,18 @@ class Demo:
         self.stack = Stack(self.settings)
 
     def call(self, *command: str, status: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *command], env=self.environment, capture_output=True, text=True, check=False
-        )
+        if command[0] == "plantao":
+            done = warm.module(*command, environment=self.environment)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", *command], env=self.environment, capture_output=True, text=True, check=False
+            )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
     def sql(self, statement: str) -> list[tuple]:
         address = embedded.Server(self.settings.state).address("client_db", "client")
-        connection = psycopg2.connect(database.dsn(address, "tests"))
+        connection = psycopg2.connect(session.dsn(address, "tests"))
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute(statement)
@@ -62,7 +67,7 @@ class Demo:
             for job in JOBS
         ]
 
-    def wait_for(self, run_ids: list[str], job: str = "flight_delay", patience: float = 300) -> None:
+    def wait_for(self, run_ids: list[str], job: str = "flight_delay", patience: float = 1200) -> None:
         until = time.monotonic() + patience
         states = {}
         while time.monotonic() < until:
@@ -72,7 +77,7 @@ class Demo:
             time.sleep(0.5)
         assert set(states.values()) == {"success"}, states
 
-    def wait_for_backfills(self, job: str = "flight_delay", patience: float = 300) -> None:
+    def wait_for_backfills(self, job: str = "flight_delay", patience: float = 1200) -> None:
         """Wait until the scheduler has written down that they are over: a DAG can have one at a time."""
         until = time.monotonic() + patience
         while any(one["completed_at"] is None for one in self.stack.ask(f"backfills?dag_id={job}")["backfills"]):

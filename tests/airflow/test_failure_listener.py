@@ -18,8 +18,8 @@ from conftest import load_dags
 def listener(airflow_world):
     from airflow.plugins_manager import _get_plugins
 
-    plugin = next(plugin for plugin in _get_plugins()[0] if plugin.name == "plantao_failure_listener")
-    return sys.modules[type(plugin.listeners[0]).__module__]
+    plugin = next(plugin for plugin in _get_plugins()[0] if plugin.name == "plantao")
+    return sys.modules[type(plugin.listeners[1]).__module__]
 
 
 @pytest.fixture

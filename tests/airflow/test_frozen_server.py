@@ -23,13 +23,15 @@ DEADLINE = 6
 # The project's DAGs as they are, but for deadlines and pauses that a test can wait for. The process of every task
 # reads this file, so it is there that the deadlines are shorter.
 DAG_FILE = f"""
-from scoring_jobs import bad_reading  # an airflow dag
+from plantao.airflow import scoring_dags
+from plantao.config import settings
+bad_reading = scoring_dags(settings.read().jobs)["bad_reading"]  # an airflow dag
 from datetime import timedelta
-from plantao import database
+from plantao.postgres import session
 
-database.STATEMENT_SECONDS = {DEADLINE}
-database.LOCK_SECONDS = {DEADLINE}
-database.CONNECT_SECONDS = 2
+session.STATEMENT_SECONDS = {DEADLINE}
+session.LOCK_SECONDS = {DEADLINE}
+session.CONNECT_SECONDS = 2
 for one in bad_reading.tasks:
     one.retry_delay, one.retry_exponential_backoff = timedelta(seconds=5), 0
 """
@@ -60,9 +62,10 @@ def frozen(world, where):
 def ends_at_its_deadline(live, run) -> None:
     """The task of a run ends soon, and is to be tried again."""
     began = time.monotonic()
-    task = wait_for(lambda: ended(live.ask(f"{run}/taskInstances/score")), patience=10 * DEADLINE)
+    task = wait_for(lambda: ended(live.ask(f"{run}/taskInstances/score")), patience=40 * DEADLINE)
     assert (task["state"], task["try_number"]) == ("up_for_retry", 1)
-    assert DEADLINE / 2 < time.monotonic() - began < 6 * DEADLINE
+    # A slow machine takes longer to notice; without the deadline it would be the 600 s of a statement.
+    assert DEADLINE / 2 < time.monotonic() - began < 40 * DEADLINE
 
 
 def ended(task):

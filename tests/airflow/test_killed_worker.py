@@ -13,23 +13,25 @@ import psutil
 import pytest
 
 from live_airflow import LiveAirflow, wait_for
-from plantao import ledger
-from plantao.alert.send.delivery import deliver
-from plantao.alert.send.everywhere import addressees
-from plantao.alert.send.slack import messenger
+from plantao.alert.delivery import deliver
+from plantao.alert.send import addressees
+from plantao.alert.slack import messenger
+from plantao.ledger import session
 from slack_stand_in import SlackStandIn
 from world import day
 
 PER_DAY = 900
 DAG_FILE = """
-from scoring_jobs import bad_reading  # an airflow dag
+from plantao.airflow import scoring_dags
+from plantao.config import settings
+bad_reading = scoring_dags(settings.read().jobs)["bad_reading"]  # an airflow dag
 from datetime import timedelta
 
 for one in bad_reading.tasks:
     one.retries, one.retry_delay, one.retry_exponential_backoff = 1, timedelta(seconds=2), 0
 """
 SECONDS = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
 }
 
@@ -70,7 +72,7 @@ def ended(live, run) -> str | None:
 def told(live, slack, later: timedelta = timedelta()) -> list[str]:
     """Send what is due now, or would be later, and return the messages that this made."""
     before = len(slack.messages)
-    with ledger.session(live.world.jobs["bad_reading"], live.world.place, "tests") as connection:
+    with session.session(live.world.jobs["bad_reading"], live.world.place, "tests") as connection:
         to = addressees(live.world.jobs)
         deliver(connection, to, messenger({"AIRFLOW_CONN_SLACK": slack.connection()}), datetime.now(UTC) + later)
     return [one.words for one in slack.messages[before:]]

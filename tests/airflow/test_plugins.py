@@ -21,7 +21,7 @@ def test_every_plugin_loads(airflow_home):
 
     plugins, errors = plugins_manager._get_plugins()
     assert errors == {}
-    assert {"plantao_job_windows", "plantao_client_pools"} <= {plugin.name for plugin in plugins}
+    assert [plugin.name for plugin in plugins if plugin.name == "plantao"] == ["plantao"]
 
 
 def runs(timetable, latest=None):
@@ -58,7 +58,7 @@ def test_the_pool_of_a_connection_is_made_when_it_is_first_needed(airflow_home):
     from airflow.plugins_manager import _get_plugins
     from sqlalchemy import select, update
 
-    listener = next(p for p in _get_plugins()[0] if p.name == "plantao_client_pools").listeners[0]
+    listener = next(p for p in _get_plugins()[0] if p.name == "plantao").listeners[0]
     module = __import__(type(listener).__module__, fromlist=["x"])
 
     class Run:

@@ -59,14 +59,34 @@ def test_running_again_changes_no_row(trigger, airflow_world):
     assert airflow_world.results("select count(*) from plantao.metrics") == figures
 
 
-def test_a_run_without_a_window_scores_everything_that_is_owed(trigger, airflow_world):
-    airflow_world.job(JOB.replace("starts ", "ends = 2013-04-05\nstarts "))
-    trigger(2)
-    assert trigger(None)[0] == "success"
-    windows = airflow_world.results("select extract(day from window_start)::int from plantao.runs order by run_id")
-    assert windows == [(2,), (1,), (3,), (4,)]
-    assert trigger(None)[0] == "success"
+def windows(world) -> list[str]:
+    return [start for (start,) in world.attempts("to_char(window_start, 'MM-DD HH24:MI')")]
+
+
+def test_each_way_of_asking_scores_the_window_that_was_asked_for(trigger, airflow_world):
+    new_york = JOB.replace("starts ", 'ends = 2013-04-05\ntimezone = "America/New_York"\nstarts ')
+    airflow_world.job(new_york)
+    assert trigger(None)[0] == "success"  # by the API, with neither date nor window
+    assert trigger(None, **{"from": "2013-04-01", "to": "2013-04-02"})[0] == "success"
+    assert trigger(2, **{"from": "2013-04-02", "to": "2013-04-03"})[0] == "success"  # the fields win
+    assert windows(airflow_world) == ["04-04 04:00", "04-01 04:00", "04-02 04:00"]
+    assert airflow_world.attempts("note") == [(None,)] * 3
+    assert trigger(None, missing=True)[0] == "success"
+    assert windows(airflow_world)[3:] == ["04-03 04:00"]
+    assert trigger(None, missing=True)[0] == "success"
     assert len(airflow_world.attempts()) == 4
+
+
+def test_a_run_by_hand_after_the_end_of_a_job_scores_its_last_window(trigger, airflow_world):
+    airflow_world.job(JOB.replace("starts ", "ends = 2013-04-04\nstarts "))
+    assert trigger(20)[0] == "success"
+    assert windows(airflow_world) == ["04-03 00:00"]
+
+
+def test_a_window_in_the_future_is_refused_and_not_retried(trigger, airflow_world):
+    state, tasks = trigger(1, **{"from": "2013-04-01", "to": "2036-01-01"})
+    assert (state, tasks["score"]) == ("failed", ("failed", 1))
+    assert airflow_world.attempts() == []
 
 
 def test_a_row_beyond_the_look_back_is_scored_when_the_reconciliation_is_due(trigger, airflow_world):
@@ -117,10 +137,10 @@ def test_a_permanent_error_is_not_tried_again(trigger, airflow_world):
 def test_a_passing_error_is_tried_again(trigger, airflow_world, monkeypatch):
     from datetime import timedelta
 
-    import plantao.run
     from plantao.errors import DatabaseUnavailable
+    from plantao.run import run
 
-    score, calls = plantao.run.score_window, []
+    score, calls = run.score_window, []
 
     def fails_once(request, place):
         calls.append(request)
@@ -129,7 +149,7 @@ def test_a_passing_error_is_tried_again(trigger, airflow_world, monkeypatch):
             raise DatabaseUnavailable(message)
         return score(request, place)
 
-    monkeypatch.setattr(plantao.run, "score_window", fails_once)
+    monkeypatch.setattr(run, "score_window", fails_once)
     load = load_dags
 
     def without_pause():

@@ -40,7 +40,7 @@ def ground() -> Iterator[Path]:
 
     It listens on a port of the loopback address too, because a JVM knows no Unix sockets.
     """
-    from plantao import embedded
+    from plantao.postgres import embedded
 
     with tempfile.TemporaryDirectory(prefix="plantao-bench-") as name, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -70,7 +70,7 @@ def ground() -> Iterator[Path]:
 
 def window():
     """Return the day that holds all rows."""
-    from plantao.extract.window import Window
+    from plantao.window import Window
 
     return Window(datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 4, 2, tzinfo=UTC))
 
@@ -122,15 +122,17 @@ def label(frame):
 
 def prepare_models(folder: Path) -> None:
     """Train and register the two pipelines on 30,000 of the rows."""
-    from plantao import database, place
+    from plantao import runtime
     from plantao.extract.read import read_frame
-    from plantao.schema.migrate import upgrade
-    from plantao.score.register import register
-    from plantao.versions import promotion
+    from plantao.ledger.migrate import upgrade
+    from plantao.postgres import session as database
+    from plantao.postgres.replaced import whole_snapshot
+    from plantao.release import promotion
+    from plantao.release.register import register
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     address = here.address("client_db")
-    with database.session(address, here.settings.schema) as session, database.snapshot(address) as snapshot:
+    with database.session(address, here.settings.schema) as session, whole_snapshot(address) as snapshot:
         upgrade(session, here.settings.schema)
         frame = read_frame(snapshot, session, f"select {', '.join(FEATURES)} from public.rows order by id limit 30000")
     for name, make in (("linear", linear), ("tree", tree)):
@@ -189,10 +191,10 @@ def sql(statement: str, stream=None, at: str = "client_db") -> list[tuple]:
     """Run a statement, or a COPY that reads from or writes to `stream`; return the rows, if it has any."""
     import psycopg2
 
-    from plantao import place
-    from plantao.database import dsn
+    from plantao import runtime
+    from plantao.postgres.session import dsn
 
-    with closing(psycopg2.connect(dsn(place.from_environment().address(at), "bench"))) as connection:
+    with closing(psycopg2.connect(dsn(runtime.from_environment().address(at), "bench"))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             if stream is not None:
@@ -203,7 +205,7 @@ def sql(statement: str, stream=None, at: str = "client_db") -> list[tuple]:
 
 
 def cores() -> int:
-    from plantao.settings import usable_cores
+    from plantao.config.settings import usable_cores
 
     return usable_cores()
 

@@ -42,15 +42,16 @@ def main() -> None:
 
 def one(folder, rows: int, parts: int) -> dict[str, float]:
     """Cut, score and publish one window."""
-    from plantao import place
+    from plantao import runtime
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     for library in ("pandas", "sklearn.pipeline"):
         importlib.import_module(library)
-    from plantao import fan_out, publishing
-    from plantao.extract.window import Window
-    from plantao.job_file import read_job
-    from plantao.request import Request
+    from plantao.config.job_file import read_job
+    from plantao.ledger.request import Request
+    from plantao.run import parallel
+    from plantao.run import publish as publishing
+    from plantao.window import Window
 
     name = f"parts_{rows}_{parts}"
     text = JOB.format(model="linear").replace("predictions.linear", f"predictions.{name}")
@@ -62,11 +63,11 @@ def one(folder, rows: int, parts: int) -> dict[str, float]:
     chosen = Window(whole.start, whole.start + timedelta(seconds=86_400 * rows / total))
     before, seconds = server_cpu_seconds(), []
     began = time.perf_counter()
-    cut = fan_out.plan(Request(job, chosen), here)
+    cut = parallel.plan(Request(job, chosen), here)
     seconds.append(time.perf_counter() - began)
     for part in cut:
         began = time.perf_counter()
-        fan_out.score_part(job, part, here)
+        parallel.score_part(job, part, here)
         seconds.append(time.perf_counter() - began)
     server = server_cpu_seconds() - before
     began = time.perf_counter()

@@ -168,13 +168,13 @@ def one(what: str, start: int, end: int) -> dict:
 
 def measure(what: str, start: str, end: str) -> dict:
     """Run one thing and return its figures."""
-    from plantao import place
+    from plantao import runtime
 
-    here = place.from_environment()
-    from plantao import reconcile, run
-    from plantao.extract.window import Window
-    from plantao.job_file import read_job
-    from plantao.request import Request
+    here = runtime.from_environment()
+    from plantao.config.job_file import read_job
+    from plantao.ledger.request import Request
+    from plantao.run import reconcile, run
+    from plantao.window import Window
 
     window = Window(START + timedelta(days=int(start)), START + timedelta(days=int(end)))
     before, server_before, began = cpu_seconds(), server_cpu_seconds(), time.perf_counter()
@@ -196,7 +196,7 @@ def measure(what: str, start: str, end: str) -> dict:
 
 def copy_results(folder: Path) -> None:
     """Copy predictions and ledger into the other database, and make a job of its own for them."""
-    from plantao import embedded
+    from plantao.postgres import embedded
 
     programs = embedded._programs()
     dump = subprocess.Popen(
@@ -209,6 +209,7 @@ def copy_results(folder: Path) -> None:
     text = JOB.format(model="linear").replace("[load]", '[load]\nconnection = "results_db"')
     (folder / "include" / "jobs" / "apart.toml").write_text(text)
     sql("vacuum analyze predictions.linear", at="results_db")
+    sql("update predictions.plantao_tables set job = 'apart'", at="results_db")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "include"))
 
 from ground import cores, features, label, machine, say, tree
 
-from plantao import settings
+from plantao.config import settings
 
 ROWS = 26_000
 
@@ -44,8 +44,8 @@ def ensembles():
 def main() -> None:
     """Print a line for each ensemble."""
     settings.let_threads_sleep()  # as in a run, before scikit-learn is loaded
-    from plantao.score.gate import bounded_threads
-    from plantao.score.tree_order import sort_rows
+    from plantao.score.fast_trees import sort_rows
+    from plantao.score.loader import bounded_threads
 
     rng = np.random.default_rng(0)
     training, batch = features(rng, 30_000), features(rng, ROWS)

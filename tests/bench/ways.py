@@ -13,16 +13,16 @@ from ground import FEATURES, cpu_seconds, peak_memory, server_cpu_seconds, sql, 
 
 def measure(way: str, model: str) -> None:
     """Run one way and print its figures as JSON. Loading libraries and making tables is part of no figure."""
-    from plantao import place
+    from plantao import runtime
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     for library in LIBRARIES:
         importlib.import_module(library)
-    from plantao import memory
-    from plantao.score.gate import bounded_threads
+    from plantao.run import malloc
+    from plantao.score.loader import bounded_threads
 
     if way in STAGES:
-        memory.keep_freed()  # as in a whole run
+        malloc.keep_freed()  # as in a whole run
     prepared = WAYS[way](here, model)
     with bounded_threads(here.settings.threads):
         before, server_before, began = cpu_seconds(), server_cpu_seconds(), time.perf_counter()
@@ -43,9 +43,9 @@ def challenged(here, model):
 
 def ours(here, model):
     """Return a whole run of Plantão, on an empty prediction table; it tells how long it held the source open."""
-    from plantao import run
-    from plantao.job_file import read_job
-    from plantao.request import Request
+    from plantao.config.job_file import read_job
+    from plantao.ledger.request import Request
+    from plantao.run import run
 
     empty(here, model)
     request = Request(read_job(here.settings.jobs, model), window())
@@ -60,7 +60,7 @@ def ours(here, model):
 
 def unmeasured(here, model):
     """Return a whole run that folds nothing into the daily state."""
-    from plantao.measure.count.sketch import Sketch
+    from plantao.measure.profile.sketch import Sketch
 
     Sketch.add = lambda *_: None
     return ours(here, model)
@@ -83,9 +83,9 @@ def slow(here, model):
 @contextmanager
 def held_open():
     """Measure for how long a run's transaction on the source lasts."""
-    from plantao import database
+    from plantao.postgres import snapshot as snapshots
 
-    found, original = {}, database.open_snapshot
+    found, original = {}, snapshots.open_snapshot
 
     def timed(*arguments):
         snapshot = original(*arguments)
@@ -98,11 +98,11 @@ def held_open():
         snapshot.close = timed_close
         return snapshot
 
-    database.open_snapshot = timed
+    snapshots.open_snapshot = timed
     try:
         yield found
     finally:
-        database.open_snapshot = original
+        snapshots.open_snapshot = original
 
 
 def copy(here, model, form=""):
@@ -132,14 +132,14 @@ class Nowhere(io.RawIOBase):
 
 def extract(here, model):
     """Return the reading alone: the same SELECT, every batch thrown away."""
-    from plantao import database
+    from plantao.postgres.replaced import whole_snapshot
 
     source, manifest = source_and_manifest(here, model)
     packing = packing_of(source, manifest)
     statement = selected(here, source, packing.columns)
 
     def read() -> None:
-        with database.snapshot(here.address("client_db")) as snapshot:
+        with whole_snapshot(here.address("client_db")) as snapshot:
             for batch in snapshot.batches(statement):
                 packing.unpack(batch)
 
@@ -166,10 +166,12 @@ def load(here, model):
     """Return the writing alone, of predictions that are in memory: encoding, COPY and commit."""
     import pyarrow as pa
 
-    from plantao import database, ledger
+    from plantao.ledger import runs
     from plantao.load import write
+    from plantao.load.existing import ensure_table
     from plantao.load.table import prediction_table
     from plantao.log import Stopwatch
+    from plantao.postgres import session as database
     from plantao.score.batch import BatchScorer
 
     empty(here, model)
@@ -183,15 +185,15 @@ def load(here, model):
 
     def load_all() -> None:
         with database.session(here.address("client_db"), here.settings.schema) as connection:
-            write.ensure_table(connection, table)
-            origin = ledger.Origin("manual", None, "bench", "bench", {})
-            run_id = ledger.start(connection, source.job, window(), 1, origin)
+            ensure_table(connection, table)
+            origin = runs.Origin("manual", None, "bench", "bench", {})
+            run_id = runs.start(connection, source.job, window(), 1, origin)
             loading = write.Load(connection, table, manifest.output, run_id, 1, replace=False)
             for batch in scored:
                 loading.add(batch)
             loading.wait()
-            counts = ledger.Counts(loading.scored, loading.scored, 0, 0, 0, 0)
-            ledger.succeed(connection, run_id, counts, snapshot="", seconds={}, profile={})
+            counts = runs.Counts(loading.scored, loading.scored, 0, 0, 0, 0)
+            runs.succeed(connection, run_id, counts, snapshot="", seconds={}, profile={})
             connection.commit()
 
     return load_all
@@ -228,50 +230,52 @@ def spark(here, model):
 
 def empty(here, model) -> None:
     """Forget what was scored, and leave the table of predictions as it is before a day's run: there."""
-    from plantao import database
-    from plantao.load import write
+    from plantao.load.existing import ensure_table
     from plantao.load.table import prediction_table
+    from plantao.postgres import session as database
 
     sql(f"drop table if exists predictions.{model}, predictions.{model}_history, predictions.{model}_shadow")
     source, manifest = source_and_manifest(here, model)
     with database.session(here.address("client_db"), here.settings.schema) as connection:
-        write.ensure_table(connection, prediction_table(source.job, source.key_types, manifest.output))
+        ensure_table(connection, prediction_table(source.job, source.key_types, manifest.output))
     sql("checkpoint")
 
 
 def source_and_manifest(here, model):
-    from plantao import database
+    from plantao.config.job_file import read_job
     from plantao.extract.read import source_of
-    from plantao.job_file import read_job
-    from plantao.score import model_store
+    from plantao.models import store
+    from plantao.postgres import session as database
+    from plantao.postgres.replaced import whole_snapshot
 
     job = read_job(here.settings.jobs, model)
     with (
         database.session(here.address("client_db"), here.settings.schema) as session,
-        database.snapshot(here.address("client_db")) as snapshot,
+        whole_snapshot(here.address("client_db")) as snapshot,
     ):
-        return source_of(job, snapshot, session), model_store.read_manifest(here.settings.model_store, model, 1)
+        return source_of(job, snapshot, session), store.read_manifest(here.settings.model_store, model, 1)
 
 
 def batches_of(here, source, manifest) -> list:
     """Return all rows, as a run gives them to the model."""
-    from plantao import database
+    from plantao.postgres.replaced import whole_snapshot
 
     packing = packing_of(source, manifest)
-    with database.snapshot(here.address("client_db")) as snapshot:
+    with whole_snapshot(here.address("client_db")) as snapshot:
         return [packing.unpack(batch) for batch in snapshot.batches(selected(here, source, packing.columns))]
 
 
 def packing_of(source, manifest):
-    from plantao.extract import packed, query
+    from plantao.extract import packing as packed
+    from plantao.extract import query
 
     return packed.Packing(query.select_features([manifest.contract], source.types))
 
 
 def selected(here, source, columns) -> str:
     """Return the SELECT of a run."""
-    from plantao import database
     from plantao.extract import query
+    from plantao.postgres import session as database
 
     rows = query.select_rows(source, window(), [query.Branch(source.within(window()))], columns)
     with database.session(here.address("client_db"), here.settings.schema) as session:
@@ -279,16 +283,18 @@ def selected(here, source, columns) -> str:
 
 
 def load_model(here, manifest):
-    from plantao.score import model_file, model_store
+    from plantao.models import store
+    from plantao.score import loader
 
-    return model_file.load(model_store.read_bytes(here.settings.model_store, manifest), manifest, manifest.sha256)
+    return loader.load(store.read_bytes(here.settings.model_store, manifest), manifest, manifest.sha256)
 
 
 def plain_model(here, manifest):
     """Return the model as joblib gives it to everybody, without our shortcuts."""
-    from plantao.score import model_file, model_store
+    from plantao.models import store
+    from plantao.score import loader
 
-    return model_file.opened(model_store.read_bytes(here.settings.model_store, manifest), manifest.name)
+    return loader.opened(store.read_bytes(here.settings.model_store, manifest), manifest.name)
 
 
 def predictions_of(chunk, fitted):
@@ -333,6 +339,6 @@ WAYS = {
 }
 STAGES = ("extract", "score", "load")
 LIBRARIES = (
-    *("joblib", "pandas", "sklearn.ensemble", "sklearn.impute", "plantao.run", "plantao.score.batch"),
+    *("joblib", "pandas", "sklearn.ensemble", "sklearn.impute", "plantao.run.run", "plantao.score.batch"),
     *("adbc_driver_postgresql.dbapi", "sqlalchemy.dialects.postgresql.psycopg2"),
 )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from containers.engine import Failed
 from containers.project import PATIENCE_SECONDS, ROOT
 from demo.summary import windows
-from plantao.job import Job
-from plantao.job_file import read_folder
+from plantao.config.job import Job
+from plantao.config.job_file import read_folder
 
 if TYPE_CHECKING:
     from containers.project import Project

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -27,15 +25,16 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
+import warm
 from crash import victim
 from crash.victim import FINE, TRANSIENT, UNEXPECTED, Orders
-from plantao.extract.window import Window
+from plantao.window import Window
 from world import APRIL, JOB, TABLE, WORKER, World, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from plantao import embedded
+    from plantao.postgres import embedded
 
 ROWS_PER_WINDOW = 600
 PATIENCE = 60.0
@@ -80,9 +79,7 @@ class Arena:
         self.scored: list[Window] = []
         self.usual_seconds = PATIENCE
         self.points: dict[bool, int] = {}
-        os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # otherwise the preload finds nothing, without a word
-        self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["crash.victim"])
+        self._processes = warm.processes()
         world.sql(TABLE)
         world.sql(
             "insert into readings (id, at, x, y, city)"
@@ -212,8 +209,6 @@ class Arena:
 
     def final_verdict(self) -> Verdict:
         """Compare every prediction with those of a run that nobody disturbed."""
-        whole = Window(self.scored[0].start, max(window.end for window in self.scored))
-        self.retry(whole, job="undisturbed")
         return judge(self._expected(), self.world.sql("select id, prediction, score from predictions.bad_reading"))
 
     def naive_verdict(self, how: str, kills: int) -> Verdict:
@@ -232,6 +227,9 @@ class Arena:
         return judge({key: expected[key] for key in keys}, rows)
 
     def _expected(self) -> dict[int, tuple[Any, ...]]:
+        """Return what a run that nobody disturbed has written for the same windows."""
+        whole = Window(self.scored[0].start, max(window.end for window in self.scored))
+        self.retry(whole, job="undisturbed")
         return {row[0]: row[1:] for row in self.world.sql("select id, prediction, score from predictions.undisturbed")}
 
     # --- set-up ---------------------------------------------------------------------------------------------------

@@ -10,16 +10,16 @@ import time
 import slack_sdk.web.client
 import slack_sdk.webhook
 
-from plantao import place
-from plantao.alert.send.everywhere import deliver_everywhere
-from plantao.alert.send.slack import messenger
+from plantao import runtime
+from plantao.alert.send import deliver_everywhere
+from plantao.alert.slack import messenger
 
 # Imported here, so that a sender begins in milliseconds.
 PRELOADED = (slack_sdk.web.client, slack_sdk.webhook)
 
 
 def send() -> None:
-    here, to, until = place.from_environment(), messenger(), time.monotonic() + 60
+    here, to, until = runtime.from_environment(), messenger(), time.monotonic() + 60
     while time.monotonic() < until:
         deliver_everywhere(here, to, patience=0)
         time.sleep(0.002)

@@ -24,14 +24,18 @@ import sklearn.compose
 import sklearn.linear_model
 import sqlalchemy
 
-from plantao import database, job_file, origin, place, run
+from plantao import runtime
+from plantao.config import job_file
 from plantao.errors import PlantaoError
+from plantao.ledger.request import Request
 from plantao.load import write
-from plantao.request import Request
-from plantao.score import batch, model_file, model_store, registry
+from plantao.models import registry, store
+from plantao.postgres import session, snapshot
+from plantao.run import origin, run
+from plantao.score import batch, loader
 
 if TYPE_CHECKING:
-    from plantao.extract.window import Window
+    from plantao.window import Window
 
 # Imported here so that the process from which victims are forked has them, and a victim starts in milliseconds.
 PRELOADED = (
@@ -39,8 +43,8 @@ PRELOADED = (
     sklearn.compose,
     sklearn.linear_model,
     batch,
-    model_file,
-    model_store,
+    loader,
+    store,
     registry,
 )
 
@@ -87,7 +91,7 @@ def work(orders: Orders) -> None:
         if orders.naive is not None:
             naive(orders, points)
         else:
-            here = place.from_environment()
+            here = runtime.from_environment()
             job = job_file.read_job(here.settings.jobs, orders.job)
             request = Request(job, orders.window, "schedule", airflow_run=orders.airflow_run, rescore=orders.rescore)
             run.score_window(request, here)
@@ -105,7 +109,7 @@ def work(orders: Orders) -> None:
 
 def _small_steps() -> None:
     """Let a small window pass through everything a large one does: several batches, and a load that overlaps."""
-    database.BATCH_BYTES = 8 << 10
+    snapshot.BATCH_BYTES = 8 << 10
     write.ROWS_BEFORE_LOAD = 150
     origin.code_version.cache_clear()
     origin.code_version = lambda: "crash test"
@@ -143,16 +147,16 @@ def _watch(points: Points, orders: Orders) -> None:
     connect = psycopg2.connect
     psycopg2.connect = lambda *given, **named: connect(*given, connection_factory=Connection, **named)
     for name in ("schema", "table"):
-        setattr(database.Snapshot, name, _both_sides(getattr(database.Snapshot, name), points))
-    batches = database.Snapshot.batches
+        setattr(snapshot.Snapshot, name, _both_sides(getattr(snapshot.Snapshot, name), points))
+    batches = snapshot.Snapshot.batches
 
-    def watched(self: database.Snapshot, text: str) -> Any:
+    def watched(self: snapshot.Snapshot, text: str) -> Any:
         for one in batches(self, text):
             points.reach()
             yield one
         points.reach()
 
-    database.Snapshot.batches = watched
+    snapshot.Snapshot.batches = watched
 
 
 def _both_sides(call: Any, points: Points) -> Any:
@@ -173,8 +177,8 @@ def naive(orders: Orders, points: Points) -> None:
 
     `append` writes the window again on a retry; `watermark` goes on after the newest row that is there.
     """
-    here = place.from_environment()
-    with closing(psycopg2.connect(database.dsn(here.address("client_db"), "naive"))) as connection:
+    here = runtime.from_environment()
+    with closing(psycopg2.connect(session.dsn(here.address("client_db"), "naive"))) as connection:
         model = joblib.load(next(Path(here.settings.model_store.address).rglob("*.joblib")))
         engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=lambda: connection)
         table = f"naive_{orders.naive}"

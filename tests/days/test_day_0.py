@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 
 import pytest
@@ -14,17 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import warm
 from world import training_frame
 
 
 def plantao(world, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "plantao", "-q", *arguments],
-        env={**os.environ, **world.environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return warm.module("plantao", "-q", *arguments, environment={**os.environ, **world.environment})
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 import slack_stand_in as faults
 import story
 from plantao import cli
-from plantao.alert.send import slack
-from plantao.alert.send.everywhere import deliver_everywhere
-from plantao.alert.send.slack import messenger
+from plantao.alert import slack
+from plantao.alert.send import deliver_everywhere
+from plantao.alert.slack import messenger
 from slack_stand_in import SlackStandIn
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from plantao import fan_out, ledger, publishing
 from plantao.errors import DatabaseUnavailable, SourceChanged, TooManyRejected
-from plantao.request import Request
+from plantao.ledger import runs
+from plantao.ledger.request import Request
+from plantao.run import parallel, publish
 from world import JOB, day
 
-ORIGIN = ledger.Origin("schedule", "bad_reading/run_1", "there:2", "test", {})
+ORIGIN = runs.Origin("schedule", "bad_reading/run_1", "there:2", "test", {})
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_source_that_changed_is_told_each_time_with_since_when_and_its_recover
 
 
 def test_a_failure_that_airflow_retries_wakes_nobody_and_heals_in_silence(world, job, monkeypatch):
-    from plantao.attempt import Attempt
+    from plantao.run.attempt import Attempt
 
     def fails(self):
         message = "the server is gone."
@@ -62,7 +63,7 @@ def test_a_failure_that_airflow_retries_wakes_nobody_and_heals_in_silence(world,
 
 def test_an_attempt_that_the_next_one_finds_dead_leaves_an_alert(world, job):
     with world.place_session(job) as connection:
-        ledger.start(connection, job, day(1), None, ORIGIN)
+        runs.start(connection, job, day(1), None, ORIGIN)
     world.score(job, day(1))
     assert [kind for kind, *_ in alerts(world)] == ["retrying", "healed"]
     assert "ended without a word" in alerts(world, "message")[0][0]
@@ -92,15 +93,15 @@ def test_a_part_that_can_never_be_scored_and_a_publish_leave_theirs_too(world):
     world.fill()
     world.register()
     job = world.job(JOB.replace('model = "bad_reading"', 'model = "bad_reading"\nparts = 2'))
-    parts = fan_out.plan(Request(job, day(1)), world.place)
+    parts = parallel.plan(Request(job, day(1)), world.place)
     world.sql("alter table readings rename x to z")
     with pytest.raises(SourceChanged):
-        fan_out.score_part(job, parts[0], world.place)
+        parallel.score_part(job, parts[0], world.place)
     world.sql("alter table readings rename z to x")
-    parts = fan_out.plan(Request(job, day(1)), world.place)
+    parts = parallel.plan(Request(job, day(1)), world.place)
     for part in parts:
-        fan_out.score_part(job, part, world.place)
-    publishing.publish(job, parts[0].run_id, world.place)
+        parallel.score_part(job, part, world.place)
+    publish.publish(job, parts[0].run_id, world.place)
     assert [kind for kind, *_ in alerts(world)] == ["source_changed", "recovered"]
 
 
@@ -111,7 +112,7 @@ def test_a_success_is_a_sign_of_life(world, job):
 
 
 def test_an_unexpected_error_is_told_without_its_words(world, job, monkeypatch):
-    from plantao.attempt import Attempt
+    from plantao.run.attempt import Attempt
 
     def fails(self):
         message = "row 7 of Maria"

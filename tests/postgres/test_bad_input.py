@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from plantao.errors import JobFileError, SourceChanged, SourceRefused
-from plantao.extract.window import BEGINNING, Window
-from plantao.reconcile import reconcile
+from plantao.errors import JobFileError, SourceChanged
+from plantao.preflight.check import check
+from plantao.run.reconcile import reconcile
+from plantao.window import BEGINNING, Window
 from world import APRIL, JOB, day
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")
@@ -24,6 +25,9 @@ def books(report):
         ("numeric(38,10)", "1234567890123456789.0123456789", (20, 20, 0)),
         ("numeric", "'NaN'", (20, 19, 1)),
         ("numeric", "1e300", (20, 20, 0)),
+        ("numeric", "-1e-400", (20, 20, 0)),
+        ("numeric", "1e400", (20, 19, 1)),
+        ("numeric", "-1e400", (20, 19, 1)),
         ("real", "'-infinity'", (20, 19, 1)),
         ("bigint", "9223372036854775807", (20, 20, 0)),
     ],
@@ -35,13 +39,18 @@ def test_a_number_of_any_size_is_scored_or_set_aside(world, kind, value, outcome
     assert books(world.score(world.job(LENIENT), day(1))) == outcome
 
 
-def test_a_number_beyond_the_models_type_is_one_clear_error(world):
-    world.fill()
-    world.sql("alter table readings alter x type numeric; update readings set x = 1e400 where id = 1003")
-    world.register()
-    with pytest.raises(SourceRefused, match="out of range for type double precision") as caught:
-        world.score(world.job(LENIENT), day(1))
-    assert caught.value.permanent
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+def test_rows_without_a_timestamp_are_counted_and_told(world, kind):
+    job = world.ready()
+    world.sql(f"alter table readings alter at drop not null, alter at type {kind}; create index on readings (at)")
+    world.sql("update readings set at = null where id % 10 = 3; update readings set at = 'infinity' where id = 2004")
+    report = world.score(job, day(1))
+    assert report.counts.scored == 18
+    assert report.note == "11 rows of the source have no finite at: no run scores them"
+    assert world.results("select note from plantao.runs") == [(report.note,)]
+    (line,) = [line.answer for line in check(world.place).lines if line.of == "bad_reading: timestamps"]
+    assert line.state == "WARN"
+    assert "11 of 100 rows (11.00%) have no finite at" in line.what
 
 
 def test_huge_and_strange_text_arrives_as_it_is(world):

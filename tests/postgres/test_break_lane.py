@@ -7,10 +7,11 @@ import sys
 import pytest
 
 import steady
-from plantao import cli, fan_out, publishing
+from plantao import cli
 from plantao.errors import ChecksFailed
-from plantao.request import Request
-from plantao.versions import promotion
+from plantao.ledger.request import Request
+from plantao.release import promotion
+from plantao.run import parallel, publish
 from steady import alerts, incidents
 from world import JOB, World, day
 
@@ -52,6 +53,10 @@ def test_a_fault_is_told_on_its_first_day_and_over_on_the_next_good_one(world, f
     world.score(job, day(3))
     assert incidents(world) == [(f"break {check} {column}", "broken", "closed")]
     assert alerts(world) == ["break", "break_recovered"]
+    ((since, until, hours),) = incidents(world, "since, until, extract(epoch from now() - closed_at) / 3600")
+    assert (since, until) == (day(2).start.date(), day(3).start.date())
+    assert hours < 1  # the clock's time is kept
+    assert "open from 2013-04-02 to 2013-04-03" in alerts(world, "message")[1]
 
 
 @pytest.mark.parametrize("fault", ["ten times as many rows", "a tenth of the rows"])
@@ -88,7 +93,7 @@ def test_the_incident_and_the_alert_are_there_with_the_rows_and_never_without(cl
 
 
 def test_a_run_that_fails_after_its_checks_tells_nothing_of_them(world, monkeypatch):
-    from plantao import ledger
+    from plantao.ledger import runs
 
     job = steady.ready(world)
     spoil(world, 1)
@@ -98,7 +103,7 @@ def test_a_run_that_fails_after_its_checks_tells_nothing_of_them(world, monkeypa
         raise RuntimeError(message)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ledger, "succeed", lost)
+        patched.setattr(runs, "succeed", lost)
         with pytest.raises(RuntimeError, match="gone"):
             world.score(job, day(1))
     assert (incidents(world), alerts(world)) == ([], ["failed"])  # of the run, not of what its checks have seen
@@ -240,10 +245,10 @@ def test_the_least_number_of_rows_needs_no_history(world):
 
 
 def in_parts(world, job, number, **request):
-    parts = fan_out.plan(Request(job, day(number), **request), world.place)
+    parts = parallel.plan(Request(job, day(number), **request), world.place)
     for part in parts:
-        fan_out.score_part(job, part, world.place)
-    return publishing.publish(job, parts[0].run_id, world.place, accept_checks=request.get("accept_checks", False))
+        parallel.score_part(job, part, world.place)
+    return publish.publish(job, parts[0].run_id, world.place, accept_checks=request.get("accept_checks", False))
 
 
 def test_parts_are_checked_like_one_process(client):

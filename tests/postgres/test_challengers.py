@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from plantao.errors import SourceRefused, TargetRefused
 from plantao.measure.data_quality import data_quality
-from plantao.versions import promotion
+from plantao.release import promotion
 from world import JOB, day, training_frame
 
 SHADOW = "select id, model_version, score from predictions.bad_reading_shadow order by 1, 2"
@@ -42,11 +42,11 @@ def challenge(world, *versions: int) -> None:
 
 
 def test_challengers_score_the_same_rows_from_one_extraction(world, job, monkeypatch):
-    from plantao import database
+    from plantao.postgres import snapshot
 
     selects = []
-    original = database.Snapshot.batches
-    monkeypatch.setattr(database.Snapshot, "batches", lambda self, text: selects.append(text) or original(self, text))
+    original = snapshot.Snapshot.batches
+    monkeypatch.setattr(snapshot.Snapshot, "batches", lambda self, text: selects.append(text) or original(self, text))
     challenge(world, *(world.register(frame=training_frame(seed=seed)).version for seed in (1, 2)))
     report = world.score(job, day(1))
     assert (report.model_version, report.counts.scored) == (1, 20)

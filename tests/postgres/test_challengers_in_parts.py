@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from plantao import fan_out, ledger, publishing
-from plantao import parts as ledger_of_parts
 from plantao.errors import DatabaseUnavailable, PlantaoError, Superseded, TooManyRejected
-from plantao.fan_out import Part
-from plantao.load import part as part_load
-from plantao.request import Request
-from plantao.score import registry
-from plantao.versions import promotion
+from plantao.ledger import parts as ledger_of_parts
+from plantao.ledger import runs
+from plantao.ledger.request import Request
+from plantao.load import staging as part_load
+from plantao.models import registry
+from plantao.release import promotion
+from plantao.run import parallel
+from plantao.run import publish as publishing
+from plantao.run.parallel import Part
 from world import JOB, World, day, training_frame
 
 ALONE = JOB + '\n[measure]\nsegments = ["city"]\n'
@@ -51,11 +53,11 @@ def challenge(client, *seeds: int) -> list[int]:
 
 
 def plan(client, job, window, **request):
-    return [Part.of(part.as_dict()) for part in fan_out.plan(Request(job, window, **request), client.place)]
+    return [Part.of(part.as_dict()) for part in parallel.plan(Request(job, window, **request), client.place)]
 
 
 def score(client, job, *parts):
-    return [fan_out.score_part(job, part, client.place)["status"] for part in parts]
+    return [parallel.score_part(job, part, client.place)["status"] for part in parts]
 
 
 def publish(client, job, parts):
@@ -101,6 +103,14 @@ def same(one, other):
 
 def alerts(client):
     return client.results("select kind, message, next_step from plantao.alerts order by alert_id")
+
+
+def part_table(client, run, part):
+    """Return the table of one part; the end of its name is the ledger's."""
+    ((name,),) = client.results(
+        f"select relname from pg_class where relname ~ '^plantao_run_{run}_part_{part}_[0-9a-f]+$'"
+    )
+    return name
 
 
 def part_tables(client):
@@ -273,7 +283,10 @@ def test_a_part_whose_worker_is_killed_between_the_challenger_and_the_champion(w
     score(client, job, *parts[1:])
     program = f"""
         import os
-        from plantao import fan_out, parts, place, settings, job_file
+        from plantao import runtime
+        from plantao.config import job_file
+        from plantao.ledger import parts
+        from plantao.run import parallel
         from pathlib import Path
         original = parts.stage
         def stage(connection, run_id, *given, **named):
@@ -281,12 +294,11 @@ def test_a_part_whose_worker_is_killed_between_the_challenger_and_the_champion(w
                 os._exit(9)
             original(connection, run_id, *given, **named)
         parts.stage = stage
-        chosen = settings.read()
-        here = place.Place(chosen, lambda name: place.find_address(name, chosen))
+        here = runtime.from_environment()
         job = job_file.read_file(Path({str(client.folder / "jobs" / "bad_reading.toml")!r}))
-        fan_out.score_part(job, fan_out.Part.of({parts[0].as_dict()!r}), here)
+        parallel.score_part(job, parallel.Part.of({parts[0].as_dict()!r}), here)
     """
-    include = str(Path(fan_out.__file__).parents[1])
+    include = str(Path(parallel.__file__).parents[2])
     environment = {**client.environment, "PYTHONPATH": include, "PLANTAO_THREADS": "1"}
     died = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=False)
     assert died.returncode == 9
@@ -364,7 +376,7 @@ def test_publish_may_be_repeated_wherever_it_was_cut_off(either, monkeypatch):
     assert client.attempts("status") == [("succeeded",), ("running",), ("running",)]
     assert shadow(client) == []
     monkeypatch.setattr(registry, "beside", original)
-    succeed, closed = ledger.succeed, []
+    succeed, closed = runs.succeed, []
 
     def killed_at_the_second(connection, run_id, *given, **named):
         succeed(connection, run_id, *given, **named)
@@ -372,10 +384,10 @@ def test_publish_may_be_repeated_wherever_it_was_cut_off(either, monkeypatch):
         if len(closed) == 2:
             sys.exit("killed before the commit")
 
-    monkeypatch.setattr(ledger, "succeed", killed_at_the_second)
+    monkeypatch.setattr(runs, "succeed", killed_at_the_second)
     with pytest.raises(SystemExit):
         publish(client, job, parts)
-    monkeypatch.setattr(ledger, "succeed", succeed)
+    monkeypatch.setattr(runs, "succeed", succeed)
     assert client.attempts("status") == [("succeeded",), ("succeeded",), ("running",)]
     for _ in range(2):
         assert publish(client, job, parts).counts.scored == 20
@@ -415,7 +427,7 @@ def test_a_challenger_whose_rows_a_crash_has_taken_fails_alone_and_says_how_to_s
     (version,) = challenge(client, 1)
     parts = plan(client, job, day(1))
     score(client, job, *parts)
-    client.results("truncate predictions.plantao_run_2_part_2")
+    client.results(f"truncate predictions.{part_table(client, 2, 2)}")
     assert publish(client, job, parts).counts.scored == 20
     assert shadow(client) == []
     assert client.attempts("status") == [("succeeded",), ("failed",)]
@@ -431,7 +443,8 @@ def test_a_crash_that_has_taken_a_part_of_all_is_made_good_by_clearing_it(world)
     challenge(client, 1)
     parts = plan(client, job, day(1))
     score(client, job, *parts)
-    client.results("truncate predictions.plantao_run_1_part_2, predictions.plantao_run_2_part_2")
+    for run in (1, 2):
+        client.results(f"truncate predictions.{part_table(client, run, 2)}")
     with pytest.raises(DatabaseUnavailable, match="part 2 holds 0 rows"):
         publish(client, job, parts)
     assert client.attempts("status") == [("running",), ("running",)]
@@ -512,7 +525,7 @@ def test_one_that_was_left_behind_is_closed_by_a_later_plan(world):
         cursor.execute("select from plantao.runs where run_id = 2 for share")
         client.sql("update readings set x = null where id < 1003")
         with client.place_session(job) as session:
-            assert ledger.fail(session, parts[0].run_id, "by hand", permanent=True)
+            assert runs.fail(session, parts[0].run_id, "by hand", permanent=True)
         assert client.attempts("status") == [("failed",), ("running",)]
         frozen.rollback()
     plan(client, job, day(2))

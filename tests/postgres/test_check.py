@@ -22,10 +22,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from plantao import cli
-from plantao.checks import connection, machine, sample
-from plantao.schema.grants import SCORER
-from plantao.score import model_store
-from plantao.versions import promotion
+from plantao.ledger.grants import LEDGER_RIGHTS, SCORER
+from plantao.models import store
+from plantao.preflight import database as connection
+from plantao.preflight import machine, sample
+from plantao.preflight.grants import DECIDED_ELSEWHERE
+from plantao.release import promotion
 from world import JOB, administer, classifier, training_frame
 
 SCHEDULED = JOB.replace("starts ", "ends = 2013-04-06\nstarts ")
@@ -36,6 +38,8 @@ HEALTHY = [
     "client_db: ledger",
     "bad_reading: model",
     "bad_reading: source",
+    "bad_reading: key",
+    "bad_reading: timestamps",
     "bad_reading: source rights",
     "bad_reading: predictions",
     "bad_reading: live data",
@@ -306,8 +310,8 @@ def test_an_older_ledger(here):
 
 def test_a_newer_ledger(here):
     here.world.sql("insert into plantao.schema_migrations (number, name) values (999, 'from the future')")
-    asked = here.names_only("WARN", "client_db: ledger", "of a newer Plantão.*999", "install the newer version")
-    assert "bad_reading: live data" in asked
+    asked = here.names_only("FAIL", "client_db: ledger", "has a newer ledger than this program", "git pull")
+    assert "bad_reading: model" not in asked
 
 
 def test_a_ledger_that_may_not_be_written(here):
@@ -319,6 +323,24 @@ def test_a_ledger_that_may_not_be_written(here):
         "plantao init --print-grants",
     )
     assert "bad_reading: model" not in asked
+
+
+def test_every_right_on_every_table_of_the_ledger_is_asked_for(here):
+    found = here.world.results("select relname from pg_class where relnamespace = 'plantao'::regnamespace"
+                               " and relkind in ('r', 'v')")  # fmt: skip
+    assert {name for (name,) in found} == {table for tables in LEDGER_RIGHTS.values() for table in tables}
+    here.world.sql(f"revoke all on all tables in schema plantao from {SCORER};"
+                   f" grant select on plantao.schema_migrations to {SCORER}")  # fmt: skip
+    _, lines = here.check()
+    (what,) = [line["what"] for line in lines if line["of"] == "client_db: ledger"]
+    lacking = set(what.removeprefix("the login may not ").split(", "))
+    assert lacking == {
+        f"{right.upper()} on plantao.{table}"
+        for rights, tables in LEDGER_RIGHTS.items()
+        for right in rights.split(", ")
+        for table in tables
+        if table != "schema_migrations" and (right == "select" or table not in DECIDED_ELSEWHERE)
+    }
 
 
 def test_who_only_scores_need_not_be_able_to_register_and_to_promote(here):
@@ -566,7 +588,15 @@ def test_a_look_that_takes_too_long(here):
     query = "select wait(id) as id, at, x, y, city from readings"
     here.world.job(SCHEDULED.replace('table     = "public.readings"', f'query = "{query}"'))
     here.monkeypatch.setattr(sample, "SECONDS", 1)
-    here.names_only("WARN", "bad_reading: live data", "could not be read within 1 s", "index on at")
+    _, lines = here.check()
+    faults = [line for line in lines if line["state"] != "OK" and line["of"] != "slack"]
+    assert [(line["state"], line["of"]) for line in faults] == [
+        ("WARN", "bad_reading: key"), ("WARN", "bad_reading: timestamps"), ("WARN", "bad_reading: live data")
+    ]  # fmt: skip
+    assert "could not be looked at within 1 s" in faults[0]["what"]
+    assert "could not be counted within 1 s" in faults[1]["what"]
+    assert "could not be read within 1 s" in faults[2]["what"]
+    assert "index on at" in faults[2]["cure"]
 
 
 # --- this machine and its neighbours ---------------------------------------------------------------------------------
@@ -580,7 +610,7 @@ def test_a_disk_that_is_full(here, limit, state):
 
 
 def test_a_model_cache_that_cannot_be_written(here):
-    here.monkeypatch.setattr(model_store, "is_fetched", lambda _: True)  # as if the store were a bucket
+    here.monkeypatch.setattr(store, "is_fetched", lambda _: True)  # as if the store were a bucket
     here.monkeypatch.setenv("PLANTAO_CACHE", "/proc/nowhere")
     here.names_only("FAIL", "model cache", r"no temporary file .* models are kept that came from", "PLANTAO_CACHE")
 
@@ -693,7 +723,8 @@ def test_each_database_is_asked_once_and_only_a_target_for_its_ledger(two_databa
     assert status == 1
     assert [line["of"] for line in lines if line["state"] == "FAIL"] == ["results_db: connection"]
     assert [line["of"] for line in lines if line["of"].startswith("another")] == [
-        "another: job file", "another: source", "another: source rights"]  # fmt: skip
+        "another: job file", "another: source", "another: key", "another: timestamps",
+        "another: source rights"]  # fmt: skip
 
 
 def test_two_faults_are_both_named(here):

@@ -11,24 +11,7 @@ import joblib
 import pytest
 import skops.io
 
-from plantao import cli
 from world import JOB, CreatesAFile, classifier, day, training_frame
-
-
-@pytest.fixture
-def plantao(world, monkeypatch, capsys):
-    """Return a function that runs a command and gives back (exit status, output, errors)."""
-    for name, value in world.environment.items():
-        monkeypatch.setenv(name, value)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["plantao", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.entry()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
 
 
 @pytest.fixture
@@ -66,7 +49,7 @@ def test_a_run_that_fails_says_so_with_status_1(plantao, world, job):
     ("command", "said"),
     [
         (["run", "bad_readin"], "Did you mean 'bad_reading'?"),
-        (["run", "bad_reading", "--from", "2013-04-01"], "--from and --to belong together"),
+        (["run", "bad_reading", "--from", "2013-04-01"], "from and to belong together"),
         (["run", "bad_reading", "--from", "yesterday", "--to", "2013-04-02"], "'yesterday' is not a date"),
         (["run", "bad_reading", "--from", "2013-04-02", "--to", "2013-04-01"], "must start before it ends"),
         (["run"], "Missing argument"),
@@ -239,13 +222,15 @@ def test_a_model_can_be_registered_with_a_query(plantao, world, tmp_path):
     world.fill(per_day=60)
     world.job()
     world.sql("alter table readings add bad boolean; update readings set bad = x > 0")
-    from plantao import database
     from plantao.extract.read import read_frame
+    from plantao.postgres import session as database
+    from plantao.postgres.pinned import LOGIN_PATH
+    from plantao.postgres.replaced import whole_snapshot
 
     query = "select x, y, city, bad from readings order by id"
     with (
         database.session(world.address("client_db"), "plantao") as session,
-        database.snapshot(world.address("client_db")) as snapshot,
+        whole_snapshot(world.address("client_db"), path=LOGIN_PATH) as snapshot,
     ):
         frame = read_frame(snapshot, session, query)
     joblib.dump(classifier(frame), tmp_path / "model.joblib")

@@ -6,13 +6,13 @@ from datetime import date
 
 import pytest
 
-from plantao import fan_out, publishing
 from plantao.extract import read
-from plantao.measure.count import state
-from plantao.measure.count.recount import recount
-from plantao.measure.measuring import freshen
-from plantao.request import Request
-from plantao.versions import promotion
+from plantao.ledger.request import Request
+from plantao.measure.measure import freshen
+from plantao.measure.profile import daily_state
+from plantao.measure.profile.recount import recount
+from plantao.release import promotion
+from plantao.run import parallel, publish
 from world import JOB, World, day, training_frame
 
 SPLIT = JOB + '\n[measure]\nsegments = ["city"]\n'
@@ -111,13 +111,13 @@ def test_an_edited_row_makes_its_day_stale_until_it_is_counted_anew(client):
     client.score(job, day(1))
     assert states(client)[1, FIRST, "", ""][0] == 21
     with client.place_session(job) as connection:
-        assert state.stale(connection, job, "champion") == [FIRST]
+        assert daily_state.stale(connection, job, "champion") == [FIRST]
     assert recount(job, client.place, "champion", [FIRST]) == 20
     counted, predicted = per_day(client)
     assert counted == predicted
     assert states(client)[1, FIRST, "", "x"][1]["counts"][-1] == 1
     with client.place_session(job) as connection:
-        assert state.stale(connection, job, "champion") == []
+        assert daily_state.stale(connection, job, "champion") == []
 
 
 def test_rows_that_another_run_was_faster_with_make_the_day_stale(client, monkeypatch):
@@ -148,11 +148,11 @@ def test_parts_leave_the_state_of_one_process(client):
     alone = states(client)
     client.results("delete from predictions.bad_reading; delete from plantao.daily_state")
     parted = client.job(SPLIT.replace("[load]", "parts = 4\n[load]"))
-    parts = fan_out.plan(Request(parted, day(1)), client.place)
+    parts = parallel.plan(Request(parted, day(1)), client.place)
     for part in parts:
-        fan_out.score_part(parted, part, client.place)
+        parallel.score_part(parted, part, client.place)
     assert states(client) == {}
-    publishing.publish(parted, parts[0].run_id, client.place)
+    publish.publish(parted, parts[0].run_id, client.place)
     same(alone, states(client))
 
 
@@ -178,7 +178,7 @@ def test_a_segment_that_the_source_lacks_costs_no_prediction(client):
 
 
 def test_a_day_is_counted_in_slices_when_it_is_large(client, monkeypatch):
-    from plantao.measure.count import recount as module
+    from plantao.measure.profile import recount as module
 
     job = client.ready(SPLIT, per_day=60)
     client.score(job, day(1))

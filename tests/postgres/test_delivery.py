@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import slack_stand_in as faults
-from plantao import database
-from plantao.alert.incidents import acknowledge, settle, silence
-from plantao.alert.send.delivery import deliver
-from plantao.alert.send.digest import addressee
-from plantao.alert.send.planning import Addressees
-from plantao.alert.send.slack import messenger
+from plantao.alert import plan
+from plantao.alert.delivery import deliver
+from plantao.alert.digest import addressee
+from plantao.alert.plan import Addressees
+from plantao.alert.routing import routes
+from plantao.alert.slack import messenger
 from plantao.errors import UsageError
-from plantao.measure.lanes.conditions import Condition
+from plantao.outbox.incident import Condition
+from plantao.outbox.incidents import acknowledge, settle, silence
+from plantao.postgres import session as database
 from slack_stand_in import SlackStandIn
 from world import JOB
 
@@ -117,6 +119,38 @@ def test_a_storm_of_a_thousand_is_one_message(desk):
     assert "There are a total of 1000 notifications" in desk.words()[1]
     assert "*Runs failed*: triggered 400 times" in desk.words()[1]
     assert len(desk.words()) == 2
+
+
+def test_however_many_wait_one_look_routes_them_all_oldest_first_into_few_messages(desk, monkeypatch):
+    monkeypatch.setattr(plan, "MOST_AT_ONCE", 100)
+    routed = []
+    monkeypatch.setattr(
+        plan, "routes", lambda *given: routed.append([one.alert_id for one in given[0]]) or routes(*given)
+    )
+    desk.world.sql(
+        "insert into plantao.alerts (raised_at, job, kind, fingerprint, message, next_step)"
+        " select %s, job, 'failed', 'failed ' || job || ' ' || n, 'm ' || n, 'look'"
+        " from generate_series(1, 400) n, unnest(array['bad_reading', 'of_a_lost_file']) job order by n",
+        (desk.now,),
+    )
+    desk.deliver()
+    assert [len(batch) for batch in routed] == [100] * 8
+    assert routed == sorted(routed)
+    assert desk.world.sql("select count(*) from plantao.alerts where route is null or sent_at is null") == [(0,)]
+    assert sorted(count for (count,) in desk.messages("notifications")) == [400, 400]
+
+
+def test_what_is_held_keeps_no_other_from_its_turn(desk, monkeypatch):
+    monkeypatch.setattr(plan, "MOST_AT_ONCE", 10)
+    desk.world.sql(
+        "insert into plantao.alerts (raised_at, job, kind, fingerprint, message, next_step, route)"
+        " select %s, 'bad_reading', 'break', 'break bad_reading ' || n, 'm', 'look', 'held'"
+        " from generate_series(1, 30) n",
+        (desk.now,),
+    )
+    desk.raise_(message="behind them")
+    desk.deliver()
+    assert len(desk.pages("behind them")) == 1
 
 
 def test_the_same_failure_300_times_in_an_hour_is_one_page_and_one_line_of_the_digest(desk):
@@ -283,8 +317,8 @@ def test_two_senders_at_once_send_everything_once(desk):
 def test_a_frozen_senders_message_is_taken_over_when_its_lease_is_over(desk):
     desk.raise_()
     with desk.session() as frozen:
-        from plantao.alert.send.delivery import Outcome, _Sender
-        from plantao.alert.send.planning import plan
+        from plantao.alert.delivery import Outcome, _Sender
+        from plantao.alert.plan import plan
 
         plan(frozen, desk.to, desk.now)
         assert _Sender(frozen, desk.to, desk.slack, None, Outcome(), 0)._claim(desk.now, set()) is not None

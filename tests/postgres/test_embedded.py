@@ -12,9 +12,11 @@ import psutil
 import psycopg2
 import pytest
 
-from plantao import embedded, place, settings
-from plantao.database import dsn
+from plantao import runtime
+from plantao.config import settings
 from plantao.errors import UsageError
+from plantao.postgres import embedded
+from plantao.postgres.session import dsn
 
 
 @pytest.fixture
@@ -117,9 +119,9 @@ def test_a_machine_without_postgres_is_told_what_to_install(tmp_path, monkeypatc
 def test_the_environment_replaces_it(tmp_path, monkeypatch):
     chosen = settings.read({"PLANTAO_HOME": str(tmp_path)})
     monkeypatch.setenv("AIRFLOW_CONN_CLIENT_DB", "postgres://me@db.example.com/shop")
-    assert place.start_default(chosen) is False
+    assert runtime.start_default(chosen) is False
     assert not (tmp_path / ".plantao").exists()
-    assert place.find_address("client_db", chosen).parameters["host"] == "db.example.com"
+    assert runtime.find_address("client_db", chosen).parameters["host"] == "db.example.com"
 
 
 def test_the_socket_is_really_what_serves(tmp_path, servers):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import steady
-from plantao import ledger
-from plantao.measure import measuring
-from plantao.measure.report.data import Unjudged
-from plantao.measure.report.read import read_report
-from plantao.score.registration import Baseline
+from plantao.ledger import runs, session
+from plantao.measure import measure
+from plantao.release.describe import Baseline
+from plantao.report.data import Unjudged
+from plantao.report.read import read_report
 from steady import REFERENCE_DAYS, alerts, incidents
 from world import JOB, TABLE, day
 
@@ -24,7 +24,7 @@ def kept(world, number):
 
 
 def report(world, job):
-    with ledger.session(job, world.place) as connection:
+    with session.session(job, world.place) as connection:
         return read_report(connection, job)
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_fails_keeps_nothing_of_its_checks(world, monkeypatch):
         message = "gone"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(ledger, "succeed", lost)
+    monkeypatch.setattr(runs, "succeed", lost)
     with pytest.raises(RuntimeError, match="gone"):
         world.score(job, day(1))
     assert kept(world, 1) == []
@@ -83,7 +83,7 @@ def test_a_check_that_cannot_be_made_for_three_days_is_an_incident_until_it_can(
 
     def missing(number):
         world.score(job, day(number))
-        measuring.measure(job, day(number), world.place)
+        measure.measure(job, day(number), world.place)
         return incidents(world, "fingerprint, state", "lane = 'missing'")
 
     assert missing(1) == []
@@ -94,9 +94,9 @@ def test_a_check_that_cannot_be_made_for_three_days_is_an_incident_until_it_can(
     assert alerts(world).count("missing") == 1
     said = "bad_reading: the check frozen_column of y cannot be made since 2013-04-01: undefined (since 2013-04-01)"
     assert ("missing", said) in alerts(world, "kind, message")
-    measuring.measure(job, day(4), world.place)
+    measure.measure(job, day(4), world.place)
     assert alerts(world).count("missing") == 1
     world.results("update plantao.metrics set status = 'ok' where name = 'check_frozen_column' and window_start ="
                   " '2013-04-04Z'")  # fmt: skip
-    measuring.measure(job, day(4), world.place)
+    measure.measure(job, day(4), world.place)
     assert incidents(world, "state", "lane = 'missing'") == [("closed",)]

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from plantao import fan_out, publishing
 from plantao.errors import DatabaseUnavailable, Superseded, TooManyRejected, WindowBusy
-from plantao.fan_out import Part
-from plantao.request import Request
+from plantao.ledger.request import Request
+from plantao.run import parallel, publish
+from plantao.run.parallel import Part
 from world import JOB, World, day
 
 PARTED = JOB.replace("[load]", "parts = 4\n[load]")
@@ -24,15 +24,15 @@ def client(request, server, tmp_path):
 
 
 def plan(client, job, window, **request):
-    parts = fan_out.plan(Request(job, window, **request), client.place)
+    parts = parallel.plan(Request(job, window, **request), client.place)
     return [Part.of(part.as_dict()) for part in parts]
 
 
 def score_all(client, job, window, **request):
     parts = plan(client, job, window, **request)
     for part in parts:
-        fan_out.score_part(job, part, client.place)
-    return publishing.publish(job, parts[0].run_id, client.place)
+        parallel.score_part(job, part, client.place)
+    return publish.publish(job, parts[0].run_id, client.place)
 
 
 def part_tables(client):
@@ -44,12 +44,12 @@ def test_the_parts_together_are_the_window_and_are_visible_at_once(client):
     parts = plan(client, job, day(1))
     assert len(parts) == 4
     for part in parts:
-        fan_out.score_part(job, part, client.place)
+        parallel.score_part(job, part, client.place)
         assert client.predictions() == []
     sizes = client.results("select rows_scored from plantao.parts order by part")
     assert sum(size for (size,) in sizes) == 40
     assert min(size for (size,) in sizes) > 0
-    report = publishing.publish(job, parts[0].run_id, client.place)
+    report = publish.publish(job, parts[0].run_id, client.place)
     assert (report.status, report.counts.read, report.counts.scored) == ("succeeded", 40, 40)
     assert len(client.predictions()) == 40
     assert client.attempts("status, parts, rows_read, rows_scored, model_version") == [("succeeded", 4, 40, 40, 1)]
@@ -95,10 +95,10 @@ def test_a_part_that_is_asked_for_twice_is_scored_once(client):
     job = client.ready(PARTED)
     parts = plan(client, job, day(1))
     for part in [*parts, *parts]:
-        fan_out.score_part(job, part, client.place)
-    assert fan_out.score_part(job, parts[0], client.place) == {"part": 0, "status": "staged before"}
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20  # as after a lost answer
+        parallel.score_part(job, part, client.place)
+    assert parallel.score_part(job, parts[0], client.place) == {"part": 0, "status": "staged before"}
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 20  # as after a lost answer
     assert len(client.predictions()) == 20
 
 
@@ -106,12 +106,12 @@ def test_rows_that_have_a_prediction_by_the_time_of_the_publishing_keep_it(clien
     job = client.ready(PARTED, per_day=40)
     parts = plan(client, job, day(1))
     for part in parts:
-        fan_out.score_part(job, part, client.place)
+        parallel.score_part(job, part, client.place)
     ((table,), *_) = part_tables(client)  # no run can be faster, its window is held; so somebody's hand is
     copied = f"insert into predictions.bad_reading select * from predictions.{table} limit 3 returning id"
     assert len(client.results(copied)) == 3
-    client.results("update predictions.bad_reading set score = 0.25")
-    counts = publishing.publish(job, parts[0].run_id, client.place).counts
+    client.results("update predictions.bad_reading set score = 0.25, run_id = 0")
+    counts = publish.publish(job, parts[0].run_id, client.place).counts
     assert (counts.read, counts.scored, counts.already_scored) == (40, 37, 3)
     assert len(client.predictions()) == 40
     assert client.results("select count(*) from predictions.bad_reading where score = 0.25") == [(3,)]
@@ -124,7 +124,7 @@ def test_two_workers_on_one_part_at_once_leave_it_scored_once(client):
 
     def work():
         try:
-            outcomes.append(fan_out.score_part(job, parts[0], client.place)["status"])
+            outcomes.append(parallel.score_part(job, parts[0], client.place)["status"])
         except Superseded:
             outcomes.append("superseded")
 
@@ -135,33 +135,34 @@ def test_two_workers_on_one_part_at_once_leave_it_scored_once(client):
         thread.join()
     assert outcomes.count("staged") == 1
     for part in parts[1:]:
-        fan_out.score_part(job, part, client.place)
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
+        parallel.score_part(job, part, client.place)
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 20
 
 
 def test_nothing_is_published_while_a_part_is_missing(client):
     job = client.ready(PARTED)
     parts = plan(client, job, day(1))
     for part in parts[:3]:
-        fan_out.score_part(job, part, client.place)
+        parallel.score_part(job, part, client.place)
     with pytest.raises(DatabaseUnavailable, match=r"1 of 4 parts .* not scored yet: \[3\]"):
-        publishing.publish(job, parts[0].run_id, client.place)
+        publish.publish(job, parts[0].run_id, client.place)
     assert client.predictions() == []
-    fan_out.score_part(job, parts[3], client.place)
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    parallel.score_part(job, parts[3], client.place)
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 20
 
 
 def test_a_part_whose_rows_a_crash_has_taken_is_scored_again(client):
     job = client.ready(PARTED)
     parts = plan(client, job, day(1))
     for part in parts:
-        fan_out.score_part(job, part, client.place)
-    client.results(f"truncate predictions.plantao_run_{parts[0].run_id}_part_2")
+        parallel.score_part(job, part, client.place)
+    (table,) = [name for (name,) in part_tables(client) if f"_{parts[0].run_id}_part_2_" in name]
+    client.results(f"truncate predictions.{table}")
     with pytest.raises(DatabaseUnavailable, match="part 2 holds 0 rows and its books say"):
-        publishing.publish(job, parts[0].run_id, client.place)
+        publish.publish(job, parts[0].run_id, client.place)
     assert client.predictions() == []
-    fan_out.score_part(job, parts[2], client.place)
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
+    parallel.score_part(job, parts[2], client.place)
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 20
 
 
 def test_rows_that_come_and_move_between_plan_and_read_are_in_one_part_or_late(client):
@@ -169,11 +170,11 @@ def test_rows_that_come_and_move_between_plan_and_read_are_in_one_part_or_late(c
     parts = plan(client, job, day(1))
     client.insert(1, [500, 1500, 99999])
     client.sql("update readings set at = at + interval '3 hours' where id % 2 = 0 and at < '2013-04-01 20:00Z'")
-    fan_out.score_part(job, parts[0], client.place)
+    parallel.score_part(job, parts[0], client.place)
     client.insert(1, [501])
     for part in parts[1:]:
-        fan_out.score_part(job, part, client.place)
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 43
+        parallel.score_part(job, part, client.place)
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 43
     assert client.score(job, day(2)).counts.late == 1
     assert len(client.predictions()) == 84
 
@@ -220,9 +221,9 @@ def test_too_many_rejects_over_all_parts_close_the_attempt_and_nothing_is_visibl
     client.sql("update readings set x = null where id < 1003")
     parts = plan(client, job, day(1))
     for part in parts:
-        fan_out.score_part(job, part, client.place)
+        parallel.score_part(job, part, client.place)
     with pytest.raises(TooManyRejected, match="3 of 20 rows"):
-        publishing.publish(job, parts[0].run_id, client.place)
+        publish.publish(job, parts[0].run_id, client.place)
     assert client.predictions() == []
     assert client.attempts("status, error_kind") == [("failed", "permanent")]
     client.sql("update readings set x = 1 where id < 1003")
@@ -235,14 +236,14 @@ def test_a_parted_attempt_that_waits_holds_its_window_until_it_is_silent_for_lon
     parts = plan(client, job, day(1), airflow_run="one")
     with pytest.raises(WindowBusy):
         client.score(job, day(1))
-    fan_out.score_part(job, parts[0], client.place)
+    parallel.score_part(job, parts[0], client.place)
     client.results("update plantao.parts set changed_at = now() - interval '2 hours'")
     client.results("update plantao.runs set started_at = now() - interval '2 hours'")
     assert client.score(job, day(1)).counts.scored == 20
     with pytest.raises(Superseded):
-        fan_out.score_part(job, parts[1], client.place)
+        parallel.score_part(job, parts[1], client.place)
     assert client.attempts("status") == [("failed",), ("succeeded",)]
-    fan_out.plan(Request(job, day(2)), client.place)
+    parallel.plan(Request(job, day(2)), client.place)
     assert part_tables(client) == []
 
 
@@ -251,10 +252,10 @@ def test_a_new_plan_of_the_same_airflow_run_replaces_the_old_one(client):
     old = plan(client, job, day(1), airflow_run="one")
     new = plan(client, job, day(1), airflow_run="one")
     with pytest.raises(Superseded):
-        fan_out.score_part(job, old[0], client.place)
+        parallel.score_part(job, old[0], client.place)
     for part in new:
-        fan_out.score_part(job, part, client.place)
-    assert publishing.publish(job, new[0].run_id, client.place).counts.scored == 20
+        parallel.score_part(job, part, client.place)
+    assert publish.publish(job, new[0].run_id, client.place).counts.scored == 20
 
 
 def test_a_window_of_late_rows_only_is_cut_too(client):

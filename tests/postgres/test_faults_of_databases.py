@@ -14,21 +14,23 @@ from typing import Self
 
 import pytest
 
-from plantao import database, run
-from plantao.alert.send.slack import messenger
-from plantao.alert.watch.watchdog import Watchdog
+from plantao.alert.slack import messenger
 from plantao.errors import DatabaseUnavailable, DiskFull, PlantaoError, TargetRefused
 from plantao.extract import spool
 from plantao.extract import standby as waiting
-from plantao.extract.window import Window
 from plantao.load import rejects, write
-from plantao.reconcile import reconcile
+from plantao.postgres import session
+from plantao.postgres import snapshot as snapshots
+from plantao.run import run
+from plantao.run.reconcile import reconcile
+from plantao.watch.watchdog import Watchdog
+from plantao.window import Window
 from world import JOB, administer, day, on_call
 
 
 @pytest.fixture
 def job(world, monkeypatch):
-    monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
+    monkeypatch.setattr(snapshots, "BATCH_BYTES", 4 << 10)
     return world.ready(days=2, per_day=900)
 
 
@@ -92,7 +94,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_read_leaves_no_part_of_it(t
               " select r.* from all_readings r, pg_sleep(0.0015 + 0 * r.x)")  # fmt: skip
     world.register()
     job, direct = world.job(), world.address
-    monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
+    monkeypatch.setattr(snapshots, "BATCH_BYTES", 4 << 10)
     with Cut(world.server) as way:
 
         def address(name):
@@ -121,13 +123,13 @@ def test_a_server_with_too_many_connections_is_tried_again(world, job, monkeypat
 
 def test_a_load_that_falls_silent_is_ended_by_the_server_so_that_it_holds_no_lock(world, job, monkeypatch):
     """As when the worker's machine has vanished: its session would hold the lock of the load for ever."""
-    monkeypatch.setattr(database, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(session, "IDLE_SECONDS", 1)
     free = []
 
     def silent():
-        time.sleep(2.5)
         lock = "select pg_try_advisory_xact_lock(hashtextextended('plantao.load predictions.bad_reading', 0))"
-        free.append(world.sql(lock)[0][0])
+        eventually(lambda: world.sql(lock)[0][0])
+        free.append(True)
 
     on_call(monkeypatch, rejects, "write", 1, silent)
     passes(world, job, monkeypatch, "idle|session|closed")
@@ -304,7 +306,7 @@ def test_a_standby_that_is_behind_the_end_of_the_window_is_waited_for(world, fro
 
 def test_a_standby_that_ends_our_read_for_its_own_sake_is_asked_again(world, from_standby, standby, monkeypatch):
     """Recovery conflict: the standby must remove rows that our snapshot still sees, and does not wait for us."""
-    monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
+    monkeypatch.setattr(snapshots, "BATCH_BYTES", 4 << 10)
     # Only what reads the rows is slow, for up to 20 s, however long what the primary removes is under way.
     asleep = "(current_query() like 'COPY%\"doubles\"%')::int"
     world.sql(f"create view slow_readings as select r.* from readings r, pg_sleep({asleep} + 0 * r.x)")

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from plantao.errors import PlantaoError
-from plantao.extract.window import BEGINNING, Window
-from plantao.reconcile import reconcile
+from plantao.run.reconcile import reconcile
+from plantao.window import BEGINNING, Window
 from world import APRIL, JOB, administer, day, training_frame
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")

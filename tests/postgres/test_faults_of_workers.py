@@ -13,11 +13,11 @@ import psutil
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from plantao import ledger
-from plantao.alert.incidents import settle
-from plantao.alert.send.slack import messenger
-from plantao.alert.watch.watchdog import Watchdog
-from plantao.score.register import register
+from plantao.alert.slack import messenger
+from plantao.ledger import session
+from plantao.outbox.incidents import settle
+from plantao.release.register import register
+from plantao.watch.watchdog import Watchdog
 from world import JOB, day, training_frame
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]").replace(
@@ -107,8 +107,9 @@ def test_a_worker_that_is_ended_in_the_middle_of_its_read_leaves_nothing_and_the
 
 FREEZE_IN_ITS_TURN = """
 import os, signal
-from plantao import declared, ledger, locks
+from plantao.ledger import jobs, runs
 from plantao.load import write
+from plantao.postgres import locks
 
 def freeze(connection, name, take=locks.in_turn):
     take(connection, name)
@@ -116,7 +117,7 @@ def freeze(connection, name, take=locks.in_turn):
         os.kill(os.getpid(), signal.SIGSTOP)
 
 locks.SILENT_SECONDS = 1
-declared.in_turn = ledger.in_turn = write.in_turn = freeze
+jobs.in_turn = runs.in_turn = write.in_turn = freeze
 """
 
 
@@ -141,6 +142,6 @@ def test_a_worker_that_freezes_in_its_turn_holds_up_nobody_for_longer_than_they_
 def test_a_long_transaction_keeps_its_time_when_incidents_are_settled_in_it(world):
     """Between two statements it measures, for as long as that takes."""
     world.fill()
-    with ledger.session(world.job(LENIENT), world.place) as connection, connection.begin():
+    with session.session(world.job(LENIENT), world.place) as connection, connection.begin():
         settle(connection, "bad_reading", "drift", [])
         assert connection.exec_driver_sql("show idle_in_transaction_session_timeout").scalar() == "5min"

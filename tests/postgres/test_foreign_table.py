@@ -5,14 +5,21 @@ The wheel's PostgreSQL comes without postgres_fdw, so these tests start a server
 
 from __future__ import annotations
 
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
 import pytest
 
-from plantao import embedded, fan_out, publishing
+import debian_packages
 from plantao.errors import DatabaseUnavailable
-from plantao.extract.window import Window
-from plantao.fan_out import Part
-from plantao.reconcile import reconcile
-from plantao.request import Request
+from plantao.ledger.request import Request
+from plantao.postgres import embedded, session
+from plantao.run import parallel, publish
+from plantao.run.parallel import Part
+from plantao.run.reconcile import reconcile
+from plantao.window import Window
 from world import APRIL, JOB, TABLE, WORKER, World, administer, day, serving
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")
@@ -22,9 +29,7 @@ EDITS = JOB.replace("late_rows", 'on_change = "rescore"\nchanged_at = "edited_at
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """A server of the PostgreSQL that is installed on this machine."""
-    programs = embedded._programs_of_the_machine()
-    if programs is None:
-        pytest.skip("no PostgreSQL with postgres_fdw is installed here; with Debian: apt-get install postgresql")
+    programs = debian_packages.need("postgresql").resolve().parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedded, "_programs", lambda: programs)
         with serving(tmp_path_factory.mktemp("machine")) as server:
@@ -106,11 +111,11 @@ def test_an_edited_row_is_scored_again_and_its_old_prediction_kept(client):
 
 def test_a_window_is_cut_into_parts_and_the_history_compared(client):
     job = client.job(JOB.replace("[load]", "parts = 3\n[load]"))
-    parts = [Part.of(part.as_dict()) for part in fan_out.plan(Request(job, day(1)), client.place)]
+    parts = [Part.of(part.as_dict()) for part in parallel.plan(Request(job, day(1)), client.place)]
     assert len(parts) == 3
     for part in parts:
-        fan_out.score_part(job, part, client.place)
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == 20
+        parallel.score_part(job, part, client.place)
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == 20
     client.sql("delete from readings where id = 1001", at="far")
     client.insert(1, [9001])
     found = reconcile(job, client.place, Window(APRIL, day(2).end), repair=True)
@@ -118,11 +123,11 @@ def test_a_window_is_cut_into_parts_and_the_history_compared(client):
 
 
 def test_a_far_server_that_ends_the_session_in_the_middle_of_a_read_is_a_passing_error(client, monkeypatch):
-    from plantao import database
     from plantao.extract.spool import Spool
+    from plantao.postgres import snapshot
 
-    monkeypatch.setattr(database, "BATCH_BYTES", 4 << 10)
-    client.insert(1, list(range(100_000, 103_000)))
+    monkeypatch.setattr(snapshot, "BATCH_BYTES", 4 << 10)
+    client.insert(1, list(range(100_000, 101_000)))
     client.sql(
         "alter table readings rename to slow; create view readings as"
         " select r.* from slow r, pg_sleep(0.0005 + 0 * r.x); grant select on readings, slow to worker",
@@ -145,4 +150,20 @@ def test_a_far_server_that_ends_the_session_in_the_middle_of_a_read_is_a_passing
     assert len(batches) >= 3
     assert client.attempts("status, error_kind") == [("failed", "transient")]
     monkeypatch.undo()
-    assert client.score(job, day(1)).counts.scored == 3020
+    assert client.score(job, day(1)).counts.scored == 1020
+
+
+def test_a_far_table_that_is_reloaded_while_the_run_starts_is_read_whole(client):
+    job = client.job()
+    client.sql("create table kept as select * from readings", at="far")
+    far = psycopg2.connect(session.dsn(client.owner("far"), "client"))
+    with contextlib.closing(far), ThreadPoolExecutor(1) as pool, far.cursor() as cursor:
+        cursor.execute("truncate readings; insert into readings table kept")
+        run = pool.submit(client.score, job, day(1))
+        waits = "select exists (select from pg_locks where not granted)"
+        while not client.sql(waits, at="far")[0][0] and not run.done():
+            time.sleep(0.01)
+        far.commit()
+        assert run.result().counts.scored == 20
+    client.sql("truncate readings", at="far")
+    assert client.score(job, day(2)).counts.read == 0

@@ -13,8 +13,6 @@ import fsspec
 import joblib
 import pytest
 
-from plantao import database
-from plantao.checks import page
 from plantao.errors import (
     EnvironmentDiffers,
     GoldenRowsDiffer,
@@ -25,8 +23,11 @@ from plantao.errors import (
     NotInitialised,
     UsageError,
 )
-from plantao.score import model_file, model_store, registry
-from plantao.score.register import enter, register
+from plantao.models import registry, store
+from plantao.postgres import session as database
+from plantao.preflight import check
+from plantao.release.register import enter, register
+from plantao.score import loader
 from world import JOB, CreatesAFile, Inside, classifier, day, on_call, training_frame
 
 
@@ -54,7 +55,7 @@ def manifest_path(world):
 
 def refused(world, job, error, said):
     """The check and the run say no in the same words, and nothing was written but a failed attempt with them."""
-    lines = [line.answer for line in page.check(world.place).lines if line.answer.state == "FAIL"]
+    lines = [line.answer for line in check.check(world.place).lines if line.answer.state == "FAIL"]
     with pytest.raises(error, match=said) as caught:
         world.score(job, day(1))
     assert [(line.what, line.cure) for line in lines] == [(caught.value.what, caught.value.next_step)]
@@ -103,7 +104,7 @@ def test_a_file_that_was_cut_short_is_refused(world, stored):
 
 
 def test_a_file_that_is_swapped_between_check_and_opening_is_not_opened(world, stored, canary, monkeypatch):
-    on_call(monkeypatch, model_file, "verify_environment", 1, lambda: stored.put(FILE, evil(canary)))
+    on_call(monkeypatch, loader, "verify_environment", 1, lambda: stored.put(FILE, evil(canary)))
     assert world.score(world.job(), day(1)).status == "succeeded"  # with the bytes that were checked
     assert stored.get(FILE) == evil(canary)
     assert not canary.exists()
@@ -214,7 +215,7 @@ def test_a_model_of_another_scikit_learn_is_not_registered_and_refused_by_its_ow
         joblib.dump(classifier(training_frame()), content)
     with pytest.raises(EnvironmentDiffers, match=r"from version 1\.5\.2"):
         register(content.getvalue(), training_frame(), world.place, name="bad_reading", connections=["client_db"])
-    assert model_store.versions(world.store, "bad_reading") == [1]
+    assert store.versions(world.store, "bad_reading") == [1]
     smuggled(world, content.getvalue())
     with pytest.raises(EnvironmentDiffers, match=r"from version 1\.5\.2"):
         world.score(job, day(1), model_version=2)
@@ -222,9 +223,9 @@ def test_a_model_of_another_scikit_learn_is_not_registered_and_refused_by_its_ow
 
 def smuggled(world, content):
     """Put bytes into store and database as version 2, with the manifest of version 1 and without opening them."""
-    manifest = model_store.read_manifest(world.store, "bad_reading", 1)
+    manifest = store.read_manifest(world.store, "bad_reading", 1)
     manifest = manifest.model_copy(update={"version": 2, "sha256": sha256(content)})
-    model_store.write_version(world.store, manifest, content)
+    store.write_version(world.store, manifest, content)
     with database.session(world.address("client_db"), "plantao") as session:
         registry.register(session, manifest, "here", registry.Decision("test", "test"))
 
@@ -234,7 +235,7 @@ def test_another_patch_level_of_scikit_learn_is_a_warning_of_the_check(world, jo
     now = manifest["environment"]["scikit-learn"]
     manifest["environment"]["scikit-learn"] = then = now + "9"
     manifest_path(world).write_text(json.dumps(manifest))
-    lines = [line.answer for line in page.check(world.place).lines if line.of == "bad_reading: environment"]
+    lines = [line.answer for line in check.check(world.place).lines if line.of == "bad_reading: environment"]
     assert [(answer.state, answer.what) for answer in lines] == [
         ("WARN", f"scikit-learn was {then} at training and is {now} here")
     ]
@@ -317,11 +318,11 @@ def test_a_version_of_the_store_can_be_entered_into_another_database(two_databas
 
 def test_a_version_cannot_be_entered_with_another_hash(world, stored):
     stored.put(FILE, b"others")
-    manifest = model_store.read_manifest(world.store, "bad_reading", 1)
+    manifest = store.read_manifest(world.store, "bad_reading", 1)
     with pytest.raises(ModelTampered, match="the file of model bad_reading/1 is not the one"):
         enter(manifest, world.place, ["client_db"])
     stored.put(MANIFEST, edited(stored.get(MANIFEST), sha256=sha256(b"others")))
-    manifest = model_store.read_manifest(world.store, "bad_reading", 1)
+    manifest = store.read_manifest(world.store, "bad_reading", 1)
     with pytest.raises(UsageError, match="registered already, with another file"):
         enter(manifest, world.place, ["client_db"])
 

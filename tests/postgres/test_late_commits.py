@@ -16,12 +16,12 @@ import psycopg2
 import pytest
 from psycopg2.sql import SQL
 
-from plantao import job_file
-from plantao.database import dsn
+from plantao.config import job_file
 from plantao.extract import read
 from plantao.extract.query import Branch
-from plantao.extract.window import Window
-from plantao.reconcile import reconcile
+from plantao.postgres.session import dsn
+from plantao.run.reconcile import reconcile
+from plantao.window import Window
 from world import APRIL, JOB, TABLE, World
 
 HOURS = 16

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from plantao.extract.window import Window
+from plantao.window import Window
 from world import JOB, day
 
 

@@ -8,13 +8,15 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from plantao import database, ledger
 from plantao.errors import NotInitialised, Superseded, WindowBusy
-from plantao.extract.window import Window
+from plantao.ledger import runs
+from plantao.ledger import session as ledger_session
+from plantao.postgres import session as database
+from plantao.window import Window
 from world import day
 
-ORIGIN = ledger.Origin("schedule", "bad_reading/run_1", "here:1", "test", {})
-OTHER = ledger.Origin("manual", None, "there:2", "test", {})
+ORIGIN = runs.Origin("schedule", "bad_reading/run_1", "here:1", "test", {})
+OTHER = runs.Origin("manual", None, "there:2", "test", {})
 
 
 @pytest.fixture
@@ -65,21 +67,21 @@ def test_a_probability_outside_its_range_cannot_be_written(world, job):
 
 def test_of_two_live_attempts_the_second_says_who_holds_the_window(world, job):
     with session(world) as first, session(world) as second:
-        run_id = ledger.start(first, job, day(1), None, ORIGIN)
+        run_id = runs.start(first, job, day(1), None, ORIGIN)
         with pytest.raises(WindowBusy, match=f"held by run {run_id} of here:1, since"):
-            ledger.start(second, job, day(1), None, OTHER)
+            runs.start(second, job, day(1), None, OTHER)
         overlapping = Window(day(1).start, day(4).end)
         with pytest.raises(WindowBusy):
-            ledger.start(second, job, overlapping, None, OTHER)
-        ledger.start(second, job, day(2), None, OTHER)
+            runs.start(second, job, overlapping, None, OTHER)
+        runs.start(second, job, day(2), None, OTHER)
     assert not WindowBusy.permanent
 
 
 def test_an_attempt_whose_process_is_gone_is_closed_by_the_next(world, job):
     with session(world) as first:
-        run_id = ledger.start(first, job, day(1), None, ORIGIN)
+        run_id = runs.start(first, job, day(1), None, ORIGIN)
     with session(world) as second:
-        ledger.start(second, job, day(1), None, OTHER)
+        runs.start(second, job, day(1), None, OTHER)
     status, error = world.results(f"select status, error from plantao.runs where run_id = {run_id}")[0]
     assert status == "failed"
     assert "its process (here:1) ended without a word" in error
@@ -87,12 +89,12 @@ def test_an_attempt_whose_process_is_gone_is_closed_by_the_next(world, job):
 
 def test_a_newer_try_of_the_same_task_takes_over_and_the_older_one_writes_nothing(world, job):
     with session(world) as zombie, session(world) as retry, session(world) as another:
-        run_id = ledger.start(zombie, job, day(1), None, ORIGIN)
-        ledger.start(retry, job, day(1), None, ORIGIN)
+        run_id = runs.start(zombie, job, day(1), None, ORIGIN)
+        runs.start(retry, job, day(1), None, ORIGIN)
         with pytest.raises(OperationalError, match="terminat"):
-            ledger.now(zombie)  # its session was ended, since it could have held the locks of a load
+            ledger_session.now(zombie)  # its session was ended, since it could have held the locks of a load
         with pytest.raises(Superseded, match="It wrote nothing"), another.begin():
-            ledger.hold(another, run_id)
+            runs.hold(another, run_id)
     assert world.results("select error from plantao.runs where status = 'failed'")[0][0].startswith("superseded")
 
 
@@ -172,7 +174,7 @@ def test_a_failed_attempt_is_the_health_that_the_client_sees(world, job):
 
 
 def test_init_is_safe_to_repeat_and_to_run_twice_at_once(world):
-    from plantao.schema.migrate import migrations, upgrade
+    from plantao.ledger.migrate import migrations, upgrade
 
     world.sql("drop schema plantao cascade")
     applied = []
@@ -192,11 +194,11 @@ def test_init_is_safe_to_repeat_and_to_run_twice_at_once(world):
 def test_the_ledger_may_live_in_a_schema_of_any_name(world):
     from dataclasses import replace
 
-    from plantao import run
-    from plantao.place import Place
-    from plantao.request import Request
-    from plantao.schema.migrate import require_current, upgrade
-    from plantao.score import register as registering
+    from plantao.ledger.migrate import require_current, upgrade
+    from plantao.ledger.request import Request
+    from plantao.release import register as registering
+    from plantao.run import run
+    from plantao.runtime import Place
 
     name = 'Ünï "ledger"'
     job = world.ready()
@@ -206,9 +208,9 @@ def test_the_ledger_may_live_in_a_schema_of_any_name(world):
             require_current(connection, name, "here")
         upgrade(connection, name)
     world.grant(name)
-    from plantao.score import model_store
+    from plantao.models import store
 
-    manifest = model_store.read_manifest(place.settings.model_store, "bad_reading", 1)
+    manifest = store.read_manifest(place.settings.model_store, "bad_reading", 1)
     registering.enter(manifest, place, ["client_db"])
     assert run.score_window(Request(job, day(1)), place).counts.scored == 20
     assert world.sql('select count(*) from "Ünï ""ledger""".runs') == [(1,)]

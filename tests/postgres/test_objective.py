@@ -6,9 +6,9 @@ from datetime import date
 
 import pytest
 
-from plantao import ledger
+from plantao.ledger import session
 from plantao.measure.metrics import objective_sql as objective
-from plantao.measure.outcome.outcomes import tally_days
+from plantao.measure.outcomes.join import tally_days
 from world import JOB, day, regressor, training_frame
 
 FIRST, SECOND = date(2013, 4, 1), date(2013, 4, 2)
@@ -42,7 +42,7 @@ def ready(world, sql=SQL, more="", model=None, kind="boolean"):
 
 
 def ask(world, job, outputs, first=FIRST, last=SECOND):
-    with ledger.session(job, world.place) as connection:
+    with session.session(job, world.place) as connection:
         return objective.objective_sql(job, world.place, connection, first=first, last=last, outputs=outputs)
 
 
@@ -115,7 +115,7 @@ def test_an_sql_that_fails_costs_nothing_else(world, sql, said, monkeypatch):
     assert (worth.rows, worth.value) == (108, None)
     assert said in worth.problem
     assert len(world.predictions()) == 120
-    with ledger.session(job, world.place) as connection:
+    with session.session(job, world.place) as connection:
         assert len(tally_days(job, world.place, connection, [FIRST, SECOND], outputs)) == 2
 
 

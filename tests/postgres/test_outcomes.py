@@ -11,12 +11,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, log_loss, roc_auc_score
 
-from plantao import ledger
 from plantao.errors import OutcomeUnreadable
-from plantao.measure.count.sketch import added
-from plantao.measure.outcome import outcomes
-from plantao.schema.grants import SCORER
-from plantao.versions import promotion
+from plantao.ledger import session
+from plantao.ledger.grants import SCORER
+from plantao.measure.outcomes import join
+from plantao.measure.profile.sketch import added
+from plantao.release import promotion
 from world import ANALYST, JOB, classifier, day, regressor, training_frame
 
 FIRST, SECOND = date(2013, 4, 1), date(2013, 4, 2)
@@ -60,13 +60,13 @@ def tell(world, ids, value=lambda i: i % 3 == 0, known_at=None):
 
 
 def tally(world, job, outputs, days=(FIRST, SECOND)):
-    with ledger.session(job, world.place) as connection:
-        return outcomes.tally_days(job, world.place, connection, days, outputs)
+    with session.session(job, world.place) as connection:
+        return join.tally_days(job, world.place, connection, days, outputs)
 
 
 def look(world, job, now=NOW):
-    with ledger.session(job, world.place) as connection:
-        return outcomes.days_to_look_at(connection, job, world.place, now)
+    with session.session(job, world.place) as connection:
+        return join.days_to_look_at(connection, job, world.place, now)
 
 
 def kept(world, segment="", on=FIRST, role="champion", version=1):
@@ -99,7 +99,7 @@ def check_binary(state, frame, positive=True):
         cell = cells.setdefault(str(min(int(score * 200), 199)), {}).setdefault(text, [0, 0, 0.0, 0.0])
         cell[int(label)] += 1
         cell[2 + int(label)] += score
-    assert outcomes.same(state["bins"], cells)
+    assert join.same(state["bins"], cells)
     loss = -np.log(np.where(y == 1, p, 1 - p))
     for name, values in {"log_loss": loss, "squared_error": (p - y) ** 2, "residual": p - y}.items():
         assert state["sums"][name] == pytest.approx([values.sum(), (values**2).sum()])
@@ -166,10 +166,10 @@ def test_a_large_day_is_cut_and_its_sums_are_the_same(world, monkeypatch):
     tally(world, job, outputs)
     before = world.results("select segment, rows, labelled, state from plantao.daily_outcomes order by day, segment")
     world.results("delete from plantao.daily_outcomes")
-    monkeypatch.setattr(outcomes, "ROWS_AT_ONCE", 17)
+    monkeypatch.setattr(join, "ROWS_AT_ONCE", 17)
     tally(world, job, outputs)
     after = world.results("select segment, rows, labelled, state from plantao.daily_outcomes order by day, segment")
-    assert outcomes.same(before, after)
+    assert join.same(before, after)
 
 
 # --- what comes late, twice or wrong ---------------------------------------------------------------------------------

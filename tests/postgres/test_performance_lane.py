@@ -10,11 +10,10 @@ import pytest
 from sklearn import metrics as sk
 
 import steady
-from plantao import ledger
-from plantao.measure import measuring, records
-from plantao.measure.lanes import performance
+from plantao.ledger import session
+from plantao.measure import measure, performance, records
 from plantao.measure.metrics import quality
-from plantao.measure.outcome.tally import merged
+from plantao.measure.outcomes.tally import merged
 from steady import MEASURE, alerts, figures, incidents, period, reveal
 from world import JOB, World, day
 
@@ -39,7 +38,7 @@ def follow(world, job, first, last, told=lambda frame: frame["bad"]):
     """Score some days, learn what came of them, and measure them."""
     world.score(job, period(first, last))
     reveal(world, first, last, told)
-    found = measuring.measure(job, period(first, last), world.place)
+    found = measure.measure(job, period(first, last), world.place)
     assert found.problems == {}
     return found
 
@@ -65,7 +64,7 @@ def test_figures_are_those_of_scikit_learn_by_day_and_for_the_period(client):
     job = steady.ready(client, JOB + MEASURE, per_day=200)
     client.score(job, period(1, 3))
     reveal(client, 1, 3, lambda frame: frame["bad"].where(frame["id"] % 10 != 0), per_day=200)
-    assert measuring.measure(job, period(1, 3), client.place).problems == {}
+    assert measure.measure(job, period(1, 3), client.place).problems == {}
     rows = client.results("select id, prediction, score from predictions.bad_reading")
     truth = pd.DataFrame(client.sql("select id, bad from truth where bad is not null"), columns=["id", "bad"])
     frame = pd.DataFrame(rows, columns=["id", "decision", "score"]).merge(truth, on="id")
@@ -77,7 +76,7 @@ def test_figures_are_those_of_scikit_learn_by_day_and_for_the_period(client):
         assert {line[2:] for line in found} == {("ok", 0.9, "champion")}
     assert [v for v, _, _ in figures(client, "roc_auc")] == pytest.approx([e["roc_auc"] for e in expected], abs=0.0035)
     assert figures(client, "label_coverage") == [(0.9, 200, "ok")] * 3
-    with ledger.session(job, client.place) as connection:
+    with session.session(job, client.place) as connection:
         found = records.tallies(connection, job, "champion", date(2013, 4, 1), date(2013, 4, 3))[1]
     whole = quality.measure_tally(merged(found[one][""] for one in sorted(found)), "binary", True, [*EXACT, "roc_auc"])
     of_all = by_scikit_learn(frame)
@@ -90,12 +89,12 @@ def test_figures_are_those_of_scikit_learn_by_day_and_for_the_period(client):
 def test_estimates_stand_beside_what_came_true(world):
     job = steady.ready(world, JOB + MEASURE)
     world.score(job, day(1))
-    measuring.measure(job, day(1), world.place)
+    measure.measure(job, day(1), world.place)
     assert figures(world, "roc_auc") == [(None, 0, "no_labels")]
     before = figures(world, "estimated_roc_auc")
     assert before[0][1:] == (40, "ok")
     reveal(world, 1, 1)
-    measuring.outcomes(job, world.place)
+    measure.outcomes(job, world.place)
     ((value, _, status),) = figures(world, "roc_auc")
     assert status == "ok"
     assert abs(value - before[0][0]) < 0.1
@@ -108,7 +107,7 @@ def test_a_provisional_day_opens_nothing_and_is_judged_in_time(world):
     assert {status for *_, status in figures(world, "log_loss")} == {"provisional"}
     assert incidents(world) == []
     job = world.job(JOB + MEASURE)  # as if the time had come
-    measuring.outcomes(job, world.place)
+    measure.outcomes(job, world.place)
     assert {status for *_, status in figures(world, "log_loss")} == {"ok"}
     assert ("degraded log_loss v1", "degraded", "open") in incidents(world)
 
@@ -165,11 +164,11 @@ def test_outcomes_that_stop_coming_are_missed(client):
     job = steady.ready(client, JOB + MEASURE, last=6)
     follow(client, job, 1, 3)
     client.score(job, period(4, 6))
-    measuring.measure(job, period(4, 6), client.place)
+    measure.measure(job, period(4, 6), client.place)
     assert incidents(client) == [("missing outcomes", "missing", "open")]
     assert "too few outcomes are known since 2013-04-04" in alerts(client, "message")[0]
     reveal(client, 4, 6)
-    measuring.outcomes(job, client.place)
+    measure.outcomes(job, client.place)
     assert incidents(client) == [("missing outcomes", "missing", "closed")]
     assert alerts(client) == ["missing", "missing_recovered"]
 
@@ -179,14 +178,14 @@ def test_outcomes_that_cannot_be_read_are_missed_and_cost_no_estimate(world):
     follow(world, job, 1, 3)
     world.sql("alter table truth rename to moved")
     world.score(job, period(4, 6))
-    found = measuring.measure(job, period(4, 6), world.place)
+    found = measure.measure(job, period(4, 6), world.place)
     assert set(found.problems) == {"performance"}
     assert "does not exist" in str(found.problems["performance"])
     assert [status for *_, status in figures(world, "estimated_roc_auc")] == ["ok"] * 6
     assert incidents(world) == [("missing outcomes", "missing", "open")]
     world.sql("alter table moved rename to truth")
     reveal(world, 4, 6)
-    measuring.outcomes(job, world.place)
+    measure.outcomes(job, world.place)
     assert incidents(world) == [("missing outcomes", "missing", "closed")]
 
 
@@ -195,10 +194,10 @@ def test_drift_goes_to_the_digest_and_is_over_after_a_quiet_week(client):
     client.sql("update readings set city = 'Porto' where id between 3000 and 5999 and id % 10 < 9")
     for first, last in ((1, 2), (3, 5)):
         client.score(job, period(first, last))
-        measuring.measure(job, period(first, last), client.place)
+        measure.measure(job, period(first, last), client.place)
     assert ("drift city v1", "drifting", "open") in incidents(client)
     client.score(job, period(6, 20))
-    measuring.measure(job, period(6, 20), client.place)
+    measure.measure(job, period(6, 20), client.place)
     assert {line[1:] for line in incidents(client)} == {("drifting", "closed")}
     assert set(alerts(client)) == {"drift", "drift_recovered"}
 
@@ -228,7 +227,7 @@ def test_a_broken_sql_fails_alone(client):
     assert {status for *_, status in figures(client, "roc_auc")} == {"ok"}
     # Nobody would miss it by itself.
     assert incidents(client) == [("missing objective v1", "missing", "open")]
-    measuring.measure(client.job(JOB + MEASURE + SQL), period(1, 3), client.place)
+    measure.measure(client.job(JOB + MEASURE + SQL), period(1, 3), client.place)
     assert {status for *_, status in figures(client, "objective")} == {"ok"}
     assert incidents(client) == [("missing objective v1", "missing", "closed")]
 
@@ -241,10 +240,10 @@ def test_revised_outcomes_change_their_day_and_keep_what_was_thought_before(clie
     follow(client, job, 1, 3, lambda frame: frame["bad"].where(frame["id"] % 10 != 0))
     newest = client.results("select max(metric_id) from plantao.metrics")[0][0]
     before = figures(client, "accuracy")
-    measuring.outcomes(job, client.place)
+    measure.outcomes(job, client.place)
     assert client.results("select max(metric_id) from plantao.metrics") == [(newest,)]
     client.sql("update truth set bad = not bad where id between 2000 and 2009")
-    measuring.outcomes(job, client.place)
+    measure.outcomes(job, client.place)
     touched = f"select distinct (window_start at time zone 'UTC')::date from plantao.metrics where metric_id > {newest}"
     assert client.results(touched) == [(date(2013, 4, 2),)]
     after = figures(client, "accuracy")
@@ -266,7 +265,7 @@ def test_the_control_group_is_told_apart_also_in_a_table_older_than_it(client):
     )
     assert groups == [(1, None, None, False), (2, "bad_reading", 0.3, True)]
     reveal(client, 1, 2, per_day=200)
-    assert measuring.measure(job, period(1, 2), client.place).problems == {}
+    assert measure.measure(job, period(1, 2), client.place).problems == {}
     control = client.results("select count(*) from predictions.bad_reading where in_control_group")[0][0]
     for name in ("accuracy", "roc_auc", "log_loss"):
         assert figures(client, f"{name}_treated")[-1][2] == "ok"
@@ -292,7 +291,7 @@ def test_a_control_group_of_another_size_or_none_leaves_the_days_before_it_right
     job = client.job(declared.replace("0.5", "0.1"))
     client.score(job, day(2))
     reveal(client, 1, 3, per_day=200)
-    assert measuring.measure(job, period(1, 2), client.place).problems == {}
+    assert measure.measure(job, period(1, 2), client.place).problems == {}
 
     def weighted():
         return [line[2] for line in figures(client, "accuracy_weighted")]
@@ -300,7 +299,7 @@ def test_a_control_group_of_another_size_or_none_leaves_the_days_before_it_right
     assert weighted() == ["ok", "ok"]
     job = client.job(JOB + MEASURE)
     client.score(job, day(3))
-    assert measuring.measure(job, period(1, 3), client.place).problems == {}
+    assert measure.measure(job, period(1, 3), client.place).problems == {}
     assert weighted() == ["ok", "ok"]
     assigned = client.results(
         "select sum((state -> 'assigned' ->> 0)::float8), sum((state -> 'assigned' ->> 1)::float8)"
@@ -320,5 +319,5 @@ def test_a_reference_of_too_few_days_says_that_nothing_is_watched(world, caplog)
     world.grant()
     world.score(job, day(1))
     with caplog.at_level("WARNING", "plantao"):
-        measuring.measure(job, day(1), world.place)
+        measure.measure(job, day(1), world.place)
     assert "no statistical alarm" in caplog.text

@@ -10,14 +10,14 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
 import steady
-from plantao import fan_out, publishing
-from plantao.attempt import Attempt
 from plantao.errors import UsageError
-from plantao.fan_out import Part
-from plantao.measure import measuring
+from plantao.ledger.request import Request
+from plantao.measure import measure
 from plantao.measure.rebase import rebase
-from plantao.request import Request
-from plantao.versions import promotion
+from plantao.release import promotion
+from plantao.run import parallel, publish
+from plantao.run.attempt import Attempt
+from plantao.run.parallel import Part
 from steady import MEASURE, PER_DAY, incidents, period, reveal
 from world import JOB, World, day, preparation, training_frame
 
@@ -35,7 +35,7 @@ def scored(client, last):
     job = steady.ready(client, SOON_KNOWN, last=last)
     reveal(client, 1, last)
     client.score(job, period(1, last))
-    measuring.measure(job, period(1, last), client.place)
+    measure.measure(job, period(1, last), client.place)
     return job
 
 
@@ -55,7 +55,7 @@ def test_the_days_since_are_counted_in_the_bins_of_a_baseline_of_their_own(clien
     assert sum(calibrated["positives"]) == int(steady.days(3, 12)["bad"].sum())
     x = steady.days(3, 12)["x"]
     assert reference["columns"]["x"]["mean"] == pytest.approx(x.mean())
-    measuring.freshen(job, client.place)
+    measure.freshen(job, client.place)
     counted = client.results(
         "select reference_version, count(*), sum(rows) from plantao.daily_state where column_name = ''"
         " and segment = '' group by 1 order by 1"
@@ -108,7 +108,7 @@ def test_a_run_that_began_before_the_baseline_is_counted_anew_in_its_bins(client
     monkeypatch.setattr(Attempt, "_stream", slowly)
     client.score(job, day(5))
     assert reference_of_days(client, 5) == [("05", 1, PER_DAY)]
-    measuring.freshen(job, client.place)
+    measure.freshen(job, client.place)
     assert reference_of_days(client) == [(number, 2, PER_DAY) for number in ("03", "04", "05")]
     assert client.results("select count(*) from plantao.stale_days") == [(0,)]
 
@@ -119,16 +119,16 @@ def test_a_baseline_between_two_parts_of_a_run_changes_nothing_of_it(client, res
     if not rescore:
         steady.insert(client, steady.days(5, 5))
     job = client.job(SOON_KNOWN.replace("[load]", "parts = 3\n\n[load]"))
-    parts = fan_out.plan(Request(job, day(5), rescore=rescore), client.place)
-    fan_out.score_part(job, Part.of(parts[0].as_dict()), client.place)
+    parts = parallel.plan(Request(job, day(5), rescore=rescore), client.place)
+    parallel.score_part(job, Part.of(parts[0].as_dict()), client.place)
     rebase(job, client.place, FIRST, "a new season")
     for part in parts[1:]:
-        fan_out.score_part(job, Part.of(part.as_dict()), client.place)
-    assert publishing.publish(job, parts[0].run_id, client.place).counts.scored == PER_DAY
+        parallel.score_part(job, Part.of(part.as_dict()), client.place)
+    assert publish.publish(job, parts[0].run_id, client.place).counts.scored == PER_DAY
     # The whole run was counted in the bins, and held against the days, with which it began.
     assert reference_of_days(client, 5) == [("05", 1, PER_DAY)]
     assert incidents(client) == []
-    measuring.freshen(job, client.place)
+    measure.freshen(job, client.place)
     assert reference_of_days(client) == [(number, 2, PER_DAY) for number in ("03", "04", "05")]
 
 
@@ -136,14 +136,14 @@ def test_parts_in_the_bins_of_two_baselines_lose_no_row_of_their_day(client):
     """As of a challenger, or of a run that was planned before parts knew their baseline."""
     scored(client, 5)
     job = client.job(SOON_KNOWN.replace("[load]", "parts = 3\n\n[load]"))
-    parts = fan_out.plan(Request(job, day(5), rescore=True), client.place)
+    parts = parallel.plan(Request(job, day(5), rescore=True), client.place)
     for part in parts:
-        fan_out.score_part(job, replace(part, reference=None), client.place)
+        parallel.score_part(job, replace(part, reference=None), client.place)
         if part.number == 1:
             rebase(job, client.place, FIRST, "a new season")
-    publishing.publish(job, parts[0].run_id, client.place)
+    publish.publish(job, parts[0].run_id, client.place)
     assert sum(rows for _, _, rows in reference_of_days(client, 5)) == PER_DAY
-    measuring.freshen(job, client.place)
+    measure.freshen(job, client.place)
     assert reference_of_days(client, 5) == [("05", 2, PER_DAY)]
 
 
@@ -155,7 +155,7 @@ def test_a_regression_has_a_baseline_too(client):
                        label="amount", model=fitted)  # fmt: skip
     reveal(client, 1, 4, lambda frame: frame["amount"])
     client.score(job, period(1, 4))
-    measuring.measure(job, period(1, 4), client.place)
+    measure.measure(job, period(1, 4), client.place)
     found = rebase(job, client.place, FIRST, "a new season")
     assert (found.rows, found.mature_days) == (2 * PER_DAY, 2)
     ((reference,),) = client.results("select reference from plantao.reference_versions")

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from plantao import reconcile as reconciliation
 from plantao.errors import UsageError, WindowBusy
-from plantao.extract import digest
-from plantao.extract.window import Window
-from plantao.reconcile import reconcile
+from plantao.run import reconcile as reconciliation
+from plantao.run import reconcile_query
+from plantao.run.reconcile import reconcile
+from plantao.window import Window
 from world import APRIL, JOB, World, day
 
 SHORT = JOB.replace('"3 days"', '"0 days"').replace("starts   = 2013-04-01", "starts = 2013-04-01\nends = 2013-04-06")
@@ -105,10 +105,11 @@ def test_a_row_that_is_set_aside_is_accounted_for_until_it_is_fixed(client):
     assert client.results("select key ->> 'id' from plantao.rejected_rows where resolved_at is null") == [("1004",)]
 
 
-def test_a_row_whose_time_has_moved_is_neither_owed_nor_gone(client):
+def test_a_row_whose_time_has_moved_is_neither_owed_nor_gone_but_a_conflict(client):
     job = scored(client)
     client.sql("update readings set at = '2013-04-03 10:00Z' where id = 1000")
-    assert counts(reconcile(job, client.place)) == {"rows_source": 100, "rows_accounted": 100}
+    found = {"rows_source": 100, "rows_accounted": 100, "rows_conflicting": 1}
+    assert counts(reconcile(job, client.place)) == found
 
 
 def test_rows_without_a_time_are_counted_because_no_window_ever_has_them(client):
@@ -162,19 +163,20 @@ def test_composite_keys_with_gaps_are_compared(client):
 
 
 def test_a_slice_with_too_many_rows_is_compared_in_shares(client, monkeypatch):
-    monkeypatch.setattr(digest, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(reconcile_query, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr("plantao.extract.read.KEYS_BY_NAME", 3)
     job = scored(client)
     client.sql("update readings set at = '2013-04-02 11:00Z' where id between 2000 and 2999")
     client.insert(2, list(range(9000, 9020)))
-    assert counts(reconcile(job, client.place)) == {"rows_source": 120, "rows_accounted": 100, "rows_owed": 20}
+    found = {"rows_source": 120, "rows_accounted": 100, "rows_owed": 20, "rows_conflicting": 20}
+    assert counts(reconcile(job, client.place)) == found
 
 
 def test_only_what_differs_is_looked_at_closer(client, monkeypatch):
     job = scored(client)
     client.insert(3, [9001])
     asked = []
-    monkeypatch.setattr(reconciliation._Comparison, "_look_closer", lambda *piece: asked.append(piece[-1].starts))
+    monkeypatch.setattr(reconciliation.Comparison, "_look_closer", lambda *piece: asked.append(piece[-1].starts))
     reconcile(job, client.place)
     assert [len(starts) for starts in asked] == [1]
 
@@ -206,7 +208,10 @@ def test_before_the_first_run_it_says_so(client):
 def test_two_at_once_do_the_work_once(client):
     job = scored(client)
     with client.connect(client.home_of_results).cursor() as rival:
-        rival.execute("select pg_advisory_lock(hashtextextended('plantao.reconcile bad_reading', 0))")
+        rival.execute(
+            "select pg_advisory_lock(hashtextextended('plantao.reconcile bad_reading',"
+            " 'plantao'::regnamespace::bigint))"
+        )
         with pytest.raises(WindowBusy, match="somebody else"):
             reconcile(job, client.place)
 

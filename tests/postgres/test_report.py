@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+import debian_packages
 import story
-from plantao import cli, ledger
-from plantao.measure.report import pictures
-from plantao.measure.report.data import week_of
-from plantao.measure.report.headline import headline
-from plantao.measure.report.page import page
-from plantao.measure.report.read import read_report
+from plantao import cli
+from plantao.ledger import session
+from plantao.report import charts
+from plantao.report.data import week_of
+from plantao.report.headline import headline
+from plantao.report.page import page
+from plantao.report.read import read_report
 from world import World, day
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def data(told):
 
 
 def read(world, job, *period):
-    with ledger.session(job, world.place) as connection:
+    with session.session(job, world.place) as connection:
         return read_report(connection, job, *period)
 
 
@@ -88,6 +88,7 @@ def test_a_period_ends_where_it_is_told_to(told):
     assert {figure.point.day for figure in data.figures} == set(data.days)
     assert not data.incidents
     assert headline(data).level == "fine"
+    assert not read(*told, date(2013, 10, 5), date(2013, 10, 20)).incidents  # closed before, though noticed years later
 
 
 def test_a_job_that_began_just_now_has_a_report_of_four_weeks(world):
@@ -137,7 +138,7 @@ def test_the_command_writes_the_page_and_the_pictures(written, tmp_path):
     out, folder = tmp_path / "out" / "report.html", tmp_path / "pictures"
     assert not written("--out", str(out), "--png", str(folder), "--from", "2013-10-01", "--to", "2013-12-01")
     assert "Degraded since" in out.read_text()
-    assert {path.stem for path in folder.iterdir()} == set(pictures.PICTURES)
+    assert {path.stem for path in folder.iterdir()} == set(charts.PICTURES)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
 
 
@@ -149,12 +150,11 @@ def test_a_period_that_is_none_is_wrong_usage(written, tmp_path, period):
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    program = debian_packages.need("chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened
         opened.close()
 
@@ -184,4 +184,4 @@ def test_the_page_opens_offline_at_both_widths(browser, file, width, scheme):
     context.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert shown == len(pictures.PICTURES)
+    assert shown == len(charts.PICTURES)

@@ -10,12 +10,14 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from plantao import embedded, fan_out, ledger, publishing
 from plantao.errors import PlantaoError
-from plantao.fan_out import Part
-from plantao.request import Request
-from plantao.schema.grants import SCORER
-from plantao.versions import promotion
+from plantao.ledger import runs, session
+from plantao.ledger.grants import SCORER
+from plantao.ledger.request import Request
+from plantao.postgres import embedded
+from plantao.release import promotion
+from plantao.run import parallel, publish
+from plantao.run.parallel import Part
 from world import ANALYST, JOB, WORKER, administer, day, training_frame
 
 LENIENT = JOB.replace("[score]", "[validate]\nat_most_rejected = 1\n[score]")
@@ -105,7 +107,7 @@ def colleague(world):
 
 
 def test_another_member_goes_on_where_one_has_left_off(world, colleague):
-    from plantao import run
+    from plantao.run import run
 
     job = world.ready(LENIENT)
     world.score(job, day(1))
@@ -119,27 +121,27 @@ def test_the_parts_of_a_window_may_be_scored_by_several_members(world, colleague
     job = world.ready(JOB.replace("[load]", "parts = 2\n[load]"))
     version = world.register(frame=training_frame(seed=1)).version
     promotion.mark("bad_reading", version, "let us see", world.place, "challenger")
-    first, second = [Part.of(part.as_dict()) for part in fan_out.plan(Request(job, day(1)), world.place)]
-    fan_out.score_part(job, first, world.place)
-    fan_out.score_part(job, second, colleague)
-    assert publishing.publish(job, first.run_id, colleague).counts.scored == 20
+    first, second = [Part.of(part.as_dict()) for part in parallel.plan(Request(job, day(1)), world.place)]
+    parallel.score_part(job, first, world.place)
+    parallel.score_part(job, second, colleague)
+    assert publish.publish(job, first.run_id, colleague).counts.scored == 20
     assert world.sql("select count(*) from predictions.bad_reading_shadow") == [(20,)]
-    abandoned = Part.of(fan_out.plan(Request(job, day(2), airflow_run="task"), colleague)[0].as_dict())
-    fan_out.score_part(job, abandoned, colleague)
+    abandoned = Part.of(parallel.plan(Request(job, day(2), airflow_run="task"), colleague)[0].as_dict())
+    parallel.score_part(job, abandoned, colleague)
     assert world.score(job, day(2), airflow_run="task").counts.scored == 20
-    fan_out.plan(Request(job, day(3)), world.place)
+    parallel.plan(Request(job, day(3)), world.place)
     assert world.sql("select count(*) from pg_class where relname like 'plantao_run_%%_part_%%'") == [(0,)]
 
 
 def test_a_try_under_a_new_login_takes_over_though_it_may_not_end_the_old_session(world, colleague):
     job = world.ready()
-    origin = ledger.Origin("schedule", "task", "here:1", "test", {})
-    with ledger.session(job, world.place) as old, ledger.session(job, colleague) as new:
-        run_id = ledger.start(old, job, day(1), None, origin)
-        assert ledger.start(new, job, day(1), None, origin) > run_id
-        assert ledger.now(old)
+    origin = runs.Origin("schedule", "task", "here:1", "test", {})
+    with session.session(job, world.place) as old, session.session(job, colleague) as new:
+        run_id = runs.start(old, job, day(1), None, origin)
+        assert runs.start(new, job, day(1), None, origin) > run_id
+        assert session.now(old)
         with pytest.raises(PlantaoError, match="It wrote nothing"), old.begin():
-            ledger.hold(old, run_id)
+            runs.hold(old, run_id)
 
 
 def test_tables_from_before_the_roles_are_worked_on_with_the_printed_rights(world, monkeypatch):
@@ -163,7 +165,7 @@ def test_tables_from_before_the_roles_are_worked_on_with_the_printed_rights(worl
 
 
 def test_no_secret_is_in_an_error_a_log_or_the_ledger(world, caplog):
-    from plantao.address import Address
+    from plantao.config.address import Address
 
     world.ready()
     world.databases["elsewhere"] = world.databases["client_db"]

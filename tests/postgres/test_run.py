@@ -8,11 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from plantao import database
-from plantao.extract.window import Window
 from plantao.load import write
+from plantao.load.existing import ensure_table
 from plantao.load.table import prediction_table
+from plantao.postgres import session
 from plantao.score.batch import BatchScorer
+from plantao.window import Window
 from world import APRIL, JOB, classifier, day, training_frame
 
 
@@ -63,9 +64,9 @@ def test_jobs_that_start_together_share_a_new_schema(world):
 
     def create(job):
         # As the owner: the scorer role is granted the schema, and need not make one.
-        with database.session(world.owner("client_db"), "plantao") as connection:
+        with session.session(world.owner("client_db"), "plantao") as connection:
             ready.wait()
-            return write.ensure_table(connection, prediction_table(job, ["int8"], output))
+            return ensure_table(connection, prediction_table(job, ["int8"], output))
 
     for _ in range(5):
         world.sql("drop schema predictions cascade")
@@ -103,7 +104,7 @@ def test_windows_that_overlap_score_each_row_once(world):
 
 
 def test_a_window_that_fits_into_many_batches_is_complete(world, monkeypatch):
-    monkeypatch.setattr("plantao.database.BATCH_BYTES", 400)
+    monkeypatch.setattr("plantao.postgres.snapshot.BATCH_BYTES", 400)
     job = world.ready(per_day=200, days=1)
     report = world.score(job, day(1))
     assert report.counts.scored == 200
@@ -111,7 +112,7 @@ def test_a_window_that_fits_into_many_batches_is_complete(world, monkeypatch):
 
 
 def test_a_large_window_is_loaded_while_it_is_scored(world, monkeypatch):
-    monkeypatch.setattr("plantao.database.BATCH_BYTES", 400)
+    monkeypatch.setattr("plantao.postgres.snapshot.BATCH_BYTES", 400)
     monkeypatch.setattr("plantao.load.write.ROWS_BEFORE_LOAD", 20)
     job = world.ready(per_day=200, days=1)
     assert world.score(job, day(1)).counts.scored == 200
@@ -121,7 +122,7 @@ def test_a_large_window_is_loaded_while_it_is_scored(world, monkeypatch):
 @pytest.mark.parametrize(("seconds", "waits"), [(60.0, False), (0.0, True)], ids=["fast", "slow"])
 def test_a_usual_window_is_loaded_while_it_is_scored_where_scoring_is_fast(world, monkeypatch, seconds, waits):
     # Else the target's transaction, and the lock on the table, would last as long as a slow model takes.
-    monkeypatch.setattr("plantao.database.BATCH_BYTES", 400)
+    monkeypatch.setattr("plantao.postgres.snapshot.BATCH_BYTES", 400)
     monkeypatch.setattr("plantao.load.write.FIRST_ROWS", 20)
     monkeypatch.setattr("plantao.load.write.FIRST_SECONDS", seconds)
     job, steps = world.ready(per_day=200, days=1), []
@@ -141,7 +142,7 @@ def noted(steps, name, step):
 
 
 def test_batches_that_scoring_cannot_take_yet_go_through_the_spool(world, monkeypatch):
-    monkeypatch.setattr("plantao.database.BATCH_BYTES", 400)
+    monkeypatch.setattr("plantao.postgres.snapshot.BATCH_BYTES", 400)
     monkeypatch.setattr("plantao.extract.spool.Spool.__init__.__defaults__", (0,))
     job = world.ready(per_day=200, days=1)
     assert world.score(job, day(1)).counts.scored == 200

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 import steady
 from plantao.errors import SourceChanged
-from plantao.measure import measuring
-from plantao.score.registration import Baseline
+from plantao.measure import measure
+from plantao.release.describe import Baseline
 from steady import MEASURE, alerts, figures, incidents, period, reveal
 from world import JOB, day
 
@@ -27,7 +27,7 @@ class Certain(LogisticRegression):
 
 
 def measured(world, job, first, last):
-    found = measuring.measure(job, period(first, last), world.place)
+    found = measure.measure(job, period(first, last), world.place)
     assert found.problems == {}
     everything = world.results(
         "select count(*) from plantao.metrics where value in ('NaN', 'infinity', '-infinity')"
@@ -75,8 +75,8 @@ def test_text_in_a_column_of_numbers(world):
     assert caught.value.permanent
     assert world.attempts("status, error_kind")[-1] == ("failed", "permanent")
     # What was scored before it can be measured all the same; only counting it anew needs the source.
-    assert measuring.measure(job, day(1), world.place).problems == {}
-    assert set(measuring.measure(job, day(1), world.place, anew=True).problems) == {"daily state"}
+    assert measure.measure(job, day(1), world.place).problems == {}
+    assert set(measure.measure(job, day(1), world.place, anew=True).problems) == {"daily state"}
     assert by_day(world, "roc_auc") == ["ok"]
 
 
@@ -212,7 +212,7 @@ def test_outcomes_that_are_revised(world):
     followed(world, job, 1, 2, lambda frame: frame["bad"].where(frame["id"] % 1000 != 0))
     before = figures(world, "accuracy")
     world.sql("update truth set bad = not bad where id between 1001 and 1010")
-    measuring.outcomes(job, world.place)
+    measure.outcomes(job, world.place)
     after = figures(world, "accuracy")
     assert (after[0] != before[0], after[1]) == (True, before[1])
     versions = "select count(*) from plantao.metrics where name = 'accuracy' and window_start = '2013-04-01Z'"

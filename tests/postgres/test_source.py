@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from psycopg2.sql import SQL
 
-from plantao import database
 from plantao.extract.source import Source
-from plantao.extract.window import Window
+from plantao.postgres import session as database
+from plantao.window import Window
 from world import APRIL, JOB, day
 
 

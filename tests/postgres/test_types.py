@@ -5,15 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from psycopg2.sql import SQL
+from psycopg2.sql import Literal as Value
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from plantao import database
 from plantao.errors import SourceChanged, TargetRefused, UsageError
 from plantao.extract.read import read_frame
+from plantao.extract.source import as_double
+from plantao.postgres import session as database
+from plantao.postgres.pinned import LOGIN_PATH
+from plantao.postgres.replaced import whole_snapshot
 from world import JOB, day, regressor, training_frame
 
 
@@ -62,7 +67,7 @@ def test_the_positive_class_can_be_named(world):
 
     import joblib
 
-    from plantao.score.register import register
+    from plantao.release.register import register
 
     content = io.BytesIO()
     joblib.dump(model, content)
@@ -124,7 +129,7 @@ def test_features_of_every_kind_reach_the_model_as_in_training(world):
     job = world.job()
     with (
         database.session(world.address("client_db"), "plantao") as session,
-        database.snapshot(world.address("client_db")) as snapshot,
+        whole_snapshot(world.address("client_db"), path=LOGIN_PATH) as snapshot,
     ):
         frame = read_frame(snapshot, session, "select * from readings order by id")
     columns = ["small", "price", "ratio", "flag", "maybe", "code", "shade", "day", "moment", "instant"]
@@ -151,7 +156,7 @@ def test_features_of_every_kind_reach_the_model_as_in_training(world):
     model = make_pipeline(prepare, HistGradientBoostingClassifier(max_iter=20)).fit(frame[columns], frame["late"])
     import cloudpickle  # the pipeline holds a function of this test
 
-    from plantao.score.register import register
+    from plantao.release.register import register
 
     manifest, _ = register(cloudpickle.dumps(model), frame, world.place, name="bad_reading", connections=["client_db"])
     assert [c.kind for c in manifest.contract.columns] == [
@@ -182,6 +187,32 @@ def test_numbers_reach_the_model_unchanged_to_the_ends_of_their_types(world):
     world.register(model, frame.assign(bad=result))
     assert world.score(world.job(), day(1)).counts.scored == len(frame)
     assert [prediction for _, prediction, *_ in world.predictions()] == model.predict(frame).tolist()
+
+
+def test_a_numeric_of_any_size_is_the_nearest_double(world):
+    small = ["0", "1e-400", "-1e-400", "2.4e-324", "2.6e-324", "-5e-324", "0.1", "-123456789.123456789", "NaN"]
+    large = ["1.7976931348623157e308", "1.79769313486231575e308", "1.8e308", "1e400", "-1e400", "Infinity"]
+    numbers = [*small, *large]
+    statement = SQL("select {} as found from unnest({}::numeric[]) with ordinality as n (v, i) order by i")
+    with (
+        database.session(world.address("client_db"), "plantao") as session,
+        whole_snapshot(world.address("client_db")) as snapshot,
+    ):
+        quoted = database.quoted(session, statement.format(as_double(SQL("v"), "numeric"), Value(numbers)))
+        found = snapshot.table(quoted).column("found").to_numpy()
+    np.testing.assert_array_equal(found, [float(number) for number in numbers])
+
+
+def test_training_data_of_types_that_no_run_can_read_are_refused(world):
+    world.fill()
+    query = "select x, 1::money as price, '{}'::jsonb as more, 7::oid as number, array[1] as list, y from readings"
+    with (
+        database.session(world.owner("client_db"), "plantao") as session,
+        whole_snapshot(world.owner("client_db"), path=LOGIN_PATH) as snapshot,
+        pytest.raises(UsageError, match=r"price \(money\), more \(jsonb\), number \(oid\), list") as refused,
+    ):
+        read_frame(snapshot, session, query)
+    assert "amount::numeric" in refused.value.next_step
 
 
 def test_a_categorical_column_keeps_its_categories(world):

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from plantao.errors import GateClosed, UsageError
-from plantao.score import registry
-from plantao.versions import promotion
+from plantao.models import registry
+from plantao.release import promotion
 from world import JOB, classifier, day, training_frame
 
 
@@ -226,7 +226,10 @@ def test_a_promotion_that_had_to_wait_is_dated_after_the_one_it_waited_for(world
             registry.make_champion(session, "bad_reading", third, decision)
 
     with ThreadPoolExecutor(1) as pool, world.connect() as other, other.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading', 0))")
+        cursor.execute(
+            "select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading',"
+            " 'plantao'::regnamespace::bigint))"
+        )
         promotion_that_waits = pool.submit(promote)
         while world.results(waiting) == [(0,)]:
             time.sleep(0.01)
@@ -261,7 +264,10 @@ def test_of_two_same_decisions_at_once_the_second_is_refused(world, job, second,
         return "done"
 
     with ThreadPoolExecutor(2) as pool, world.connect() as other, other.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading', 0))")
+        cursor.execute(
+            "select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading',"
+            " 'plantao'::regnamespace::bigint))"
+        )
         both = [pool.submit(one, number) for number in (1, 2)]
         while world.results(waiting) != [(2,)]:
             time.sleep(0.01)
@@ -284,7 +290,10 @@ def test_a_promotion_that_waited_for_a_retirement_is_refused(world, job, second)
             registry.make_champion(session, "bad_reading", second, registry.Decision("tests", "tests"))
 
     with ThreadPoolExecutor(1) as pool, world.connect() as other, other.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading', 0))")
+        cursor.execute(
+            "select pg_advisory_xact_lock(hashtextextended('plantao.models bad_reading',"
+            " 'plantao'::regnamespace::bigint))"
+        )
         promotion_that_waits = pool.submit(promote)
         while world.results(waiting) == [(0,)]:
             time.sleep(0.01)

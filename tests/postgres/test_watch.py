@@ -11,51 +11,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from plantao import ledger
-from plantao.alert.send.slack import plain
-from plantao.alert.watch import signs
-from plantao.alert.watch.watchdog import Look, Watchdog
-from plantao.errors import AlertUnavailable
-from plantao.place import Place
+from plantao.ledger import heartbeats, runs
+from plantao.ledger.grants import SCORER
+from plantao.runtime import Place
+from plantao.watch import facts
+from plantao.watch.watchdog import Look
+from watching import Voice, dog
 from world import JOB, day
 
-ORIGIN = ledger.Origin("manual", None, "there:2", "test", {})
-
-
-class Voice:
-    """Somewhere messages go; it may be down."""
-
-    name, threads = "slack", True
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str | None, str, str | None]] = []
-        self.is_down = False
-
-    def post(self, channel: str | None, text: str, blocks: Any, *, thread: str | None = None) -> str:
-        if self.is_down:
-            message = "nobody answers."
-            raise AlertUnavailable(message)
-        self.said.append((channel, plain(blocks) or text, thread))
-        return f"ts {len(self.said)}"
-
-    def called(self, channel: str | None) -> str | None:
-        return channel
-
-    def upload(self, *_: object, **__: object) -> None:
-        raise NotImplementedError
+ORIGIN = runs.Origin("manual", None, "there:2", "test", {})
 
 
 @pytest.fixture
 def voice():
     return Voice()
-
-
-def dog(world: Any, voice: Voice, now: datetime | None = None, place: Place | None = None, **more: Any) -> Watchdog:
-    """Return a watchdog that takes `now` for the time, and that does not wait."""
-    clock = (lambda: datetime.now(UTC)) if now is None else (lambda: now)
-    of_ledger = ledger.now if now is None else (lambda _: now)
-    return Watchdog(place or world.place, voice, environment=more, clock=clock, ledger_clock=of_ledger,
-                    pause=lambda _: None)  # fmt: skip
 
 
 def alerts(world, columns: str = "kind, message") -> list[Any]:
@@ -121,9 +90,9 @@ def test_a_late_window_says_why_its_last_try_failed(world, job, voice):
 
 def test_a_run_whose_process_is_gone_is_closed_with_an_alert(world, job, voice):
     with world.place_session(job) as gone:
-        run_id = ledger.start(gone, job, day(1), None, ORIGIN)
+        run_id = runs.start(gone, job, day(1), None, ORIGIN)
         with world.place_session(job) as alive:
-            ledger.start(alive, job, day(2), None, ORIGIN)
+            runs.start(alive, job, day(2), None, ORIGIN)
             assert dog(world, voice).look().changes == []
             gone.close()
             (change,) = dog(world, voice).look().changes
@@ -136,14 +105,14 @@ def test_a_run_whose_process_is_gone_is_closed_with_an_alert(world, job, voice):
 
 def test_a_run_of_airflow_whose_process_is_gone_is_left_to_its_retry(world, job, voice):
     with world.place_session(job) as gone:
-        ledger.start(gone, job, day(1), None, replace(ORIGIN, airflow_run="bad_reading/run_1"))
+        runs.start(gone, job, day(1), None, replace(ORIGIN, airflow_run="bad_reading/run_1"))
     dog(world, voice).look()
     assert [kind for kind, _ in alerts(world)] == ["retrying"]
 
 
 def test_a_run_that_takes_too_long_is_told_until_it_ends(world, job, voice):
     with world.place_session(job) as connection:
-        run_id = ledger.start(connection, job, day(1), None, ORIGIN)
+        run_id = runs.start(connection, job, day(1), None, ORIGIN)
         (change,) = dog(world, voice, datetime.now(UTC) + timedelta(hours=5, minutes=59)).look().changes or [""]
         assert change == ""
         later = datetime.now(UTC) + timedelta(hours=6, minutes=1)
@@ -230,21 +199,84 @@ def test_when_nobody_can_be_told_either_it_is_said_as_soon_as_somebody_can(world
 
 
 def test_a_subject_that_somebody_holds_a_lock_on_hides_no_other(world, job, voice, monkeypatch):
-    from plantao import database
+    from plantao.postgres import session
 
     was_met_long_ago(world)
-    world.job(JOB, "another")
-    monkeypatch.setattr(database, "LOCK_SECONDS", 1)
+    world.job(JOB.replace("predictions.bad_reading", "predictions.another"), "another")
+    monkeypatch.setattr(session, "LOCK_SECONDS", 1)
     holder = world.connect(world.home_of_results)
-    holder.cursor().execute("select pg_advisory_xact_lock(hashtextextended('plantao.incidents bad_reading', 0))")
+    holder.cursor().execute(
+        "select pg_advisory_xact_lock(hashtextextended('plantao.incidents bad_reading',"
+        " 'plantao'::regnamespace::bigint))"
+    )
     world.results(
         "insert into plantao.heartbeats (component, host, details)"
         """ values ('file another', 'x', '{"first_seen": "2013-01-01T00:00:00Z"}')"""
     )
-    look = dog(world, voice, day(1).end + timedelta(hours=6)).look()
+    after = day(1).end + timedelta(hours=6)
+    look = dog(world, voice, after).look()
     assert [line.partition(":")[0] for line in look.changes] == ["another"]
     assert not look.told
     assert look.unreachable == []
+    assert "cannot watch" not in str(voice.said)
+    # A lock that is still held at the next look is told past the ledger.
+    assert dog(world, voice, after + timedelta(minutes=1)).look().told
+    assert "cannot watch these since 2013-04-02 06:00:00 UTC (1 min): bad_reading." in str(voice.said)
+    holder.rollback()
+    assert any("can watch all of" in line for line in dog(world, voice, after + timedelta(minutes=2)).look().changes)
+
+
+# What the watchdog reads and writes; of the others it has no need.
+RIGHTS = [
+    ("update", "runs"),
+    *(("select", table) for table in ("runs", "jobs", "incidents", "heartbeats", "alerts", "digests")),
+    *(("insert", table) for table in ("alerts", "incidents", "incident_events", "heartbeats", "digests")),
+    *(("update", table) for table in ("heartbeats", "digests", "alerts")),
+]
+
+
+def test_a_right_that_is_missing_on_any_table_of_the_ledger_leaves_nothing_untold(world, job, voice):
+    now = day(2).end + timedelta(hours=6)
+    with world.place_session(job) as gone:
+        runs.start(gone, job, day(1), None, ORIGIN)
+    for right, table in RIGHTS:
+        world.results("truncate plantao.alerts, plantao.incident_events, plantao.incidents, plantao.digests")
+        world.results("delete from plantao.heartbeats")
+        was_met_long_ago(world)
+        world.results(f"revoke {right} on plantao.{table} from {SCORER}")
+        look = dog(world, voice, now).look()
+        world.results(f"grant {right} on plantao.{table} to {SCORER}")
+        assert not look.is_complete, (right, table)
+        said = str(voice.said)
+        assert f"permission denied for table {table}" in said, (right, table)
+        assert "plantao check" in said or "plantao init --print-grants" in said, (right, table)
+        (world.folder / ".plantao" / "watch.json").unlink()
+        voice.said.clear()
+
+
+def test_late_windows_of_which_no_alert_can_be_written_are_told_past_the_ledger_and_its_end_too(world, job, voice):
+    was_met_long_ago(world)
+    now = day(2).end + timedelta(hours=6)
+    world.results(f"revoke insert on plantao.alerts from {SCORER}")
+    dog(world, voice, now).look()
+    dog(world, voice, now + timedelta(minutes=1)).look()
+    ((_, said, _),) = voice.said
+    assert "In the ledger client_db the watchdog cannot watch these since" in said
+    assert "permission denied for table alerts (42501) while watching bad_reading" in said
+    assert "bad_reading: 2 windows are late by now" in said
+    world.results(f"grant insert on plantao.alerts to {SCORER}")
+    changes = dog(world, voice, now + timedelta(minutes=2)).look().changes
+    assert any("can watch all of the ledger client_db again after 2 min" in line for line in changes)
+    assert any("2 windows are not scored" in line for line in changes)
+    assert [text for _, text, thread in voice.said if thread == "ts 1"] == [changes[-1]]
+
+
+def test_a_defect_in_one_subject_is_told_and_hides_no_other(world, job, voice, monkeypatch):
+    was_met_long_ago(world)
+    monkeypatch.setattr(facts, "outbox", lambda _: 1 // 0)
+    look = dog(world, voice, day(1).end + timedelta(hours=6)).look()
+    assert any("1 window is not scored" in line for line in look.changes)
+    assert "unexpected ZeroDivisionError" in str(voice.said)
 
 
 # --- the outbox, the clock, Airflow, and signs of life ---------------------------------------------------------------
@@ -361,7 +393,7 @@ def test_an_airflow_that_is_unwell_is_told_and_the_schedulers_sign_of_life_is_ke
     (change,) = dog(world, voice, place=place).look().changes
     assert change.startswith("plantao-watchdog: Airflow says that its scheduler is unhealthy; it was last heard of at")
     with world.place_session(job) as connection:
-        found = {row["component"]: row for row in signs.signs(connection)}
+        found = {row["component"]: row for row in heartbeats.signs(connection)}
     assert found["airflow scheduler"]["at"].isoformat() == beat
     assert found["watchdog"]["age"] < 60
     gone = Place(replace(world.place.settings, airflow_url="http://127.0.0.1:9"), world.place.address)

@@ -13,8 +13,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from examples import examples
+from plantao.release.describe import _contract, _output
 from plantao.score.predict import arrow_type, predict, to_frame
-from plantao.score.registration import _contract, _output
 from world import classifier, training_frame
 
 COLUMNS = ["x", "y", "city"]
@@ -41,7 +42,7 @@ def trained(request):
 
 
 @given(rows=ROWS, cut=st.integers(0, 60))
-@settings(deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_predictions_are_bit_identical_however_the_rows_are_cut_into_batches(trained, rows, cut):
     model, output, contract = trained
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"x": "float64", "y": "float64", "city": "str"})

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plantao.database import dsn
+from examples import examples
 from plantao.load import copy_format
+from plantao.postgres.session import dsn
 
 # PostgreSQL has no NUL in text, and UTF-8 no lone surrogates.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
@@ -77,7 +78,11 @@ def write(cursor, rows) -> None:
 
 
 @given(rows=ROWS)
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_every_value_comes_back_equal(table, rows):
     with table.cursor() as cursor:
         write(cursor, rows)
@@ -96,7 +101,11 @@ def _bits(value: float) -> bytes:
 
 
 @given(values=st.lists(FLOATS, min_size=1, max_size=200), keys=st.integers(0, 2**40))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_rows_of_one_size_take_the_short_way_and_come_back_equal_too(table, values, keys):
     columns = [
         copy_format.column("bigint", np.arange(keys, keys + len(values))),

@@ -10,8 +10,9 @@ from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, wasserstein_distance
 
-from plantao.measure.lanes import distance
-from plantao.measure.lanes.distance import Atoms
+from examples import examples
+from plantao.measure.detect import distance
+from plantao.measure.profile.bins import Atoms
 
 # Days of three rows, years of millions, and many empty cells.
 COUNTS = st.one_of(st.just(0), st.integers(0, 5), st.integers(0, 2_000_000))
@@ -34,7 +35,7 @@ def both_have_rows(table) -> bool:
 
 
 @given(table=TABLES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_jensen_shannon(table):
     assume(both_have_rows(table))
     ours, theirs = distance.jensen_shannon(*table), jensenshannon(*table, base=2)
@@ -44,7 +45,7 @@ def test_jensen_shannon(table):
 
 
 @given(table=TABLES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_chi_square(table):
     assume(both_have_rows(table))
     statistic, freedom = distance.chi_square(*table)
@@ -63,14 +64,14 @@ FAR_APART = (
 
 @given(one=atoms(), other=atoms(), std=st.floats(1e-3, 1e6))
 @example(*FAR_APART, 0.0625)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_wasserstein(one, other, std):
     theirs = wasserstein_distance(one.values, other.values, one.weights, other.weights) / std
     assert distance.wasserstein(one, other, std) == pytest.approx(theirs, rel=1e-9, abs=1e-9)
 
 
 @given(table=TABLES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_population_stability_is_a_symmetric_finite_distance(table):
     assume(both_have_rows(table))
     ours = distance.population_stability(*table)

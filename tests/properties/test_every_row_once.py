@@ -16,10 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plantao.extract.window import Window
+from examples import examples
+from plantao.window import Window
 from world import JOB, World, classifier, day, training_frame
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "6"))
+pytestmark = pytest.mark.slow
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "0")) or examples(6)
 DAYS = st.integers(1, 6)
 JOBS = {
     "keep": JOB.replace('late_rows = "3 days"', 'late_rows = "6 days"') + "[validate]\nat_most_rejected = 1.0\n",

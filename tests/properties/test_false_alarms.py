@@ -12,6 +12,8 @@ import pytest
 
 import streams
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 200
 # The breaks of a stream take longer to judge; a fifth of its production days still makes 4,000 days.
 BREAK_DAYS = 20

@@ -10,9 +10,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.sql import SQL, Identifier
 
-from plantao import job_file
+from examples import examples
+from plantao.config import job_file
 from plantao.errors import JobFileError, SourceRefused
 from world import World, classifier, day, training_frame
+
+pytestmark = pytest.mark.slow
 
 PIECES = st.characters(exclude_characters="\0", exclude_categories=["Cs"], max_codepoint=0x2FFF) | st.sampled_from(
     [*"\"'`;\\%$-/*(){}[]:.,", "--", "$$", "/*", "{}", "%s", ":x", '"; drop table canary; --']
@@ -27,7 +30,12 @@ def quoted(name: str) -> str:
 @given(schema=NASTY, table=NASTY, key=NASTY, timestamp=NASTY, target=NASTY, zone=st.sampled_from(["UTC", "Asia/Tokyo"]))
 @example('"; drop table canary; --', "'", "%s", "{}", "$$;", "UTC")
 @example("$$", "$$; drop table canary; --", "%", ":x", "'; drop table canary; --", "UTC")
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(25),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_names_are_names(world, schema, table, key, timestamp, target, zone):  # noqa: PLR0917 - names of a job
     world.sql("create table if not exists canary (id int)")
     text = "\n".join(
@@ -72,7 +80,12 @@ def test_names_are_names(world, schema, table, key, timestamp, target, zone):  #
 
 
 @given(values=st.lists(NASTY, min_size=1, max_size=4, unique=True))
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(15),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_values_are_values(server, tmp_path_factory, values):
     """Keys travel between two databases inside statements; whatever they are, they come back as they were."""
     with World.create(server, tmp_path_factory.mktemp("world"), "results_db") as world:

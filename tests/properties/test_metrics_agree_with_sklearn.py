@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from examples import examples
 from plantao.measure.metrics.quality import measure_tally
-from plantao.measure.outcome.tally import merged, tally_of
+from plantao.measure.outcomes.tally import merged, tally_of
 
 EXACT = {"rel": 1e-9, "abs": 1e-9}
 SEEDS = st.integers(0, 2**32 - 1)
@@ -38,7 +39,7 @@ def pieces(seed, rows, count=4):
 
 
 @given(seed=SEEDS, rows=st.integers(10, 900))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_binary(seed, rows):
     truth, scores, decisions = binary_rows(seed, rows)
     whole = tally_of("binary", decisions, scores, truth, classes=(0, 1), positive=1)
@@ -56,7 +57,7 @@ def test_binary(seed, rows):
 
 
 @given(seed=SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_area_under_the_roc_curve_of_a_day(seed):
     truth, scores, decisions = binary_rows(seed, 900)
     found = by_name(tally_of("binary", decisions, scores, truth, classes=(0, 1), positive=1), "binary", 1)
@@ -64,7 +65,7 @@ def test_area_under_the_roc_curve_of_a_day(seed):
 
 
 @given(seed=SEEDS, rows=st.integers(2, 500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_ranking_is_exact_where_the_scores_lie_on_the_grid(seed, rows):
     truth, scores, decisions = binary_rows(seed, rows, grid=True)
     found = by_name(tally_of("binary", decisions, scores, truth, classes=(0, 1), positive=1), "binary", 1)
@@ -74,7 +75,7 @@ def test_ranking_is_exact_where_the_scores_lie_on_the_grid(seed, rows):
 
 
 @given(seed=SEEDS, classes=st.integers(3, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_multiclass(seed, classes):
     chance = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(classes), chance.integers(0, classes, 400)])
@@ -100,7 +101,7 @@ def test_multiclass(seed, classes):
 
 
 @given(seed=SEEDS, rows=st.integers(10, 400), size=st.sampled_from([1e-3, 1.0, 1e6]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_regression(seed, rows, size):
     chance = np.random.default_rng(seed)
     truth = chance.normal(2, 1, rows) * size
@@ -119,7 +120,7 @@ def test_regression(seed, rows, size):
 
 
 @given(seed=SEEDS, rows=st.integers(4, 300))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_the_sum_of_the_days_is_the_month(seed, rows):
     truth, scores, decisions = binary_rows(seed, rows)
     known = np.where(np.random.default_rng(seed).random(rows) < 0.2, None, truth)
@@ -136,7 +137,7 @@ def test_the_sum_of_the_days_is_the_month(seed, rows):
 
 
 @given(seed=SEEDS, rows=st.integers(4, 300))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_the_sum_of_the_days_is_the_month_for_other_kinds(seed, rows):
     chance = np.random.default_rng(seed)
     truth, scores = chance.integers(0, 3, rows), chance.dirichlet((1, 1, 1), rows)

@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantao.extract.packed import Packing, apart
+from plantao.extract.packing import Packing, apart
 from plantao.extract.query import select_features
-from plantao.validate.contract import Column, Contract
+from plantao.models.contract import Column, Contract
 
 DOUBLES = st.none() | st.floats(width=64)
 SHORT = st.none() | st.integers(-(2**31), 2**31 - 1)

@@ -19,8 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from plantao.score import shortcuts
-from plantao.score.shortcuts import quicken, side_by_side
+from examples import examples
+from plantao.score import fast_encoders
+from plantao.score.fast_encoders import quicken, side_by_side
 
 CITIES = ["Porto", "São Paulo", "Recife", ""]
 COLUMNS = ["x", "y", "city", "month"]
@@ -92,7 +93,7 @@ def answer(model, frame):
 
 @pytest.mark.filterwarnings("ignore:Found unknown categories")
 @given(rows=ROWS)
-@settings(deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_answers_are_the_same_bits(both, rows):
     plain, quick = both
     assert answer(quick, framed(rows)) == answer(plain, framed(rows))
@@ -143,7 +144,7 @@ def test_a_stack_that_does_not_agree_is_never_used(monkeypatch):
     plain = MODELS["one-hot"]().fit(frame, label)
     quick = copy.deepcopy(plain)
     quicken(quick)
-    monkeypatch.setattr(shortcuts, "side_by_side", lambda blocks: 2 * side_by_side(blocks))
+    monkeypatch.setattr(fast_encoders, "side_by_side", lambda blocks: 2 * side_by_side(blocks))
     for rows in (frame[:20], frame):
         assert answer(quick, rows) == answer(plain, rows)
     assert quick[0]._hstack.agrees is False

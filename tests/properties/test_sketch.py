@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plantao.measure.count.bins import number_cells, reached, score_bin
-from plantao.measure.count.sketch import MISSING, OTHER, Sketch, added
+from examples import examples
+from plantao.measure.profile.bins import number_cells, reached, score_bin
+from plantao.measure.profile.sketch import MISSING, OTHER, Sketch, added
 from plantao.measure.reference import reference_profile
+from plantao.models.contract import Column, Contract
+from plantao.models.manifest import Output
 from plantao.score.batch import BatchResult, ScoredBatch
-from plantao.score.manifest import Output
 from plantao.score.predict import Answers
-from plantao.validate.contract import Column, Contract
 
 CONTRACT = Contract(
     columns=(
@@ -78,7 +79,7 @@ row = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(row, max_size=40), st.integers(0, 40))
 def test_the_way_the_rows_are_cut_into_batches_does_not_matter(rows, cut):
     whole, parts = folded(batch(rows)), folded(batch(rows[:cut]), batch(rows[cut:]))
@@ -89,7 +90,7 @@ def test_the_way_the_rows_are_cut_into_batches_does_not_matter(rows, cut):
         _same(state, found[key][1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(row, min_size=1, max_size=40))
 def test_each_day_is_what_one_counts_by_hand(rows):
     states = folded(batch(rows)).states()
@@ -143,7 +144,7 @@ def _same(one, other):
         assert math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(st.floats(-1e300, 1e300), max_size=22, unique=True).map(sorted),
     st.lists(st.floats(-1e300, 1e300), max_size=60),
@@ -154,7 +155,7 @@ def test_the_edges_that_were_reached_are_those_that_searchsorted_finds(edges, va
     assert reached(edges, asked).tolist() == np.searchsorted(edges, asked, "right").tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["normal", "skewed", "whole"]))
 def test_the_edges_that_were_reached_are_right_on_quantiles_too(seed, shape):
     rng = np.random.default_rng(seed)

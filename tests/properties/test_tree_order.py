@@ -28,8 +28,9 @@ from sklearn.ensemble import (
 )
 from threadpoolctl import threadpool_limits
 
-from plantao.score import tree_order
-from plantao.score.tree_order import order, sort_rows
+from examples import examples
+from plantao.score import fast_trees
+from plantao.score.fast_trees import order, sort_rows
 
 FEATURES = ["a", "b", "c", "month"]
 NUMBERS = st.floats(-1e30, 1e30) | st.sampled_from([0.0, -0.0, 0.5])
@@ -86,7 +87,7 @@ def shortcut(model):
 def threads(request):
     """Let a thread begin for a few rows already, or none."""
     with pytest.MonkeyPatch.context() as patch, threadpool_limits(request.param, "openmp"):
-        patch.setattr(tree_order, "ROWS_PER_THREAD", 2)
+        patch.setattr(fast_trees, "ROWS_PER_THREAD", 2)
         yield request.param
 
 
@@ -97,7 +98,7 @@ def both(request):
 
 
 @given(data=st.data(), size=st.integers(1, 60))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_the_answers_are_the_same_bits(both, data, size):
     plain, quick = both
     rows = data.draw(arrays(float, (size, 4), elements=NUMBERS))
@@ -156,7 +157,7 @@ def test_threads_let_the_reader_go_first_and_the_caller_keeps_its_place(threads)
     step.original = watched
     before = os.getpriority(os.PRIO_PROCESS, 0)
     answer(model, training(0)[0].to_numpy())
-    assert seen == ([before] if threads == 1 else [max(before, tree_order.NICENESS)] * threads)
+    assert seen == ([before] if threads == 1 else [max(before, fast_trees.NICENESS)] * threads)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
@@ -165,7 +166,7 @@ def test_the_splits_are_those_that_part_the_most_rows():
     model = HistGradientBoostingRegressor(max_iter=25).fit(frame.to_numpy(), 10 * (frame["b"] > 0.1) + frame["a"] / 100)
     sort_rows(model)
     splits = shortcut(model).splits
-    assert len(splits) == tree_order.SPLITS
+    assert len(splits) == fast_trees.SPLITS
     feature, threshold = splits[0]
     assert (feature, round(threshold, 1)) == (1, 0.1)
 
@@ -233,7 +234,7 @@ def test_what_is_no_table_of_the_features_is_refused_as_before(shape):
 @pytest.mark.parametrize("name", ["boosted on histograms", "forest"])
 def test_an_order_that_changes_an_answer_is_never_used(name, monkeypatch):
     plain = trained(MODELS[name])
-    monkeypatch.setattr(tree_order, "order", lambda rows, _: np.zeros(len(rows), int))
+    monkeypatch.setattr(fast_trees, "order", lambda rows, _: np.zeros(len(rows), int))
     quick = quickened(plain)
     frame, _ = training(0)
     for rows in (frame.to_numpy()[:20], frame.to_numpy()):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from plantao.extract.window import Schedule, Window, is_covered, merged, owed
+from examples import examples
+from plantao.window import Schedule, Window, is_covered, merged, owed
 
 ZONES = ["UTC", "America/New_York", "America/Sao_Paulo", "Europe/Lisbon", "Australia/Lord_Howe", "Asia/Kathmandu"]
 CRONS = [
@@ -26,7 +27,7 @@ DAYS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=8)
 
 
 @given(cron=st.sampled_from(CRONS), zone=st.sampled_from(ZONES), moment=MOMENTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_windows_follow_one_another_without_gap_or_overlap(cron, zone, moment):
     span = timedelta(days=3) if cron.split()[2] == cron.split()[4] == "*" else timedelta(days=400)
     if "*/15" in cron or cron == "0 * * * *":
@@ -40,7 +41,7 @@ def test_windows_follow_one_another_without_gap_or_overlap(cron, zone, moment):
 
 @given(cron=st.sampled_from(CRONS), zone=st.sampled_from(ZONES), moment=MOMENTS)
 @example(cron="30 2 * * *", zone="America/New_York", moment=datetime(2013, 3, 10, 8, tzinfo=UTC))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @pytest.mark.filterwarnings("ignore")
 def test_they_are_the_data_intervals_of_airflows_own_timetable(cron, zone, moment):
     import pendulum
@@ -62,7 +63,7 @@ def test_they_are_the_data_intervals_of_airflows_own_timetable(cron, zone, momen
 
 
 @given(cron=st.sampled_from(CRONS), zone=st.sampled_from(ZONES), moment=MOMENTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_each_moment_lies_between_the_tick_before_and_the_tick_after(cron, zone, moment):
     schedule = Schedule(cron, ZoneInfo(zone))
     assert schedule.before(moment) < moment < schedule.after(moment)

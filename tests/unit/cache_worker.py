@@ -10,8 +10,9 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from plantao.score import model_cache, model_store
-from plantao.settings import ModelStore
+from plantao.config.settings import ModelStore
+from plantao.models import cache as model_cache
+from plantao.models import store as model_store
 
 
 def say(word):

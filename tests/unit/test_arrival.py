@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 import story
-from plantao.measure.report import page as report_page
-from plantao.measure.report.arrival import Arrived, arrival
-from plantao.measure.report.page import page
+from plantao.report import page as report_page
+from plantao.report.label_delay import Arrived, arrival
+from plantao.report.page import page
 
 FIRST = date(2013, 4, 1)
 DAY = timedelta(days=1)

@@ -9,15 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from plantao.job import CHECKS
-from plantao.measure.count.sketch import Sketch
-from plantao.measure.lanes.breaks import COLUMN_CHECKS, findings, row_count
-from plantao.measure.lanes.finding import Break, NotJudged
+from plantao.config.job import CHECKS
+from plantao.measure.detect.checks import COLUMN_CHECKS, findings, row_count
+from plantao.measure.detect.findings import Break, NotJudged
+from plantao.measure.profile.sketch import Sketch
 from plantao.measure.reference import Days, as_arrow, reference_profile
+from plantao.models.contract import Column, Contract
+from plantao.models.manifest import Output
 from plantao.score.batch import BatchResult, ScoredBatch
-from plantao.score.manifest import Output
 from plantao.score.predict import Answers
-from plantao.validate.contract import Column, Contract
 
 CALM = {"count": 90, "missing_max": 0.02, "unseen_max": 0.0, "largest_cell_max": 0.5, "outside_max": 0.0}
 NUMBER = {"rows": 90_000, "missing": 900, "edges": [0, 1, 2, 3, 4], "counts": [22_275] * 4, "mean": 2, "std": 1}

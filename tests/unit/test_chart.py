@@ -10,11 +10,13 @@ from datetime import date, timedelta
 import pytest
 
 import story
-from plantao.measure.report.chart import heat_map, over_time, scores, segments, style, volume
-from plantao.measure.report.chart.words import METRICS, TEXTS, day, number, percent, say
-from plantao.measure.report.data import ReportData
-from plantao.measure.report.pictures import PICTURES, WIDE
-from plantao.measure.report.point import Mean, Point, mean_of, week_means
+from plantao.report.chart import heat_map, over_time, scores, segments, style, volume
+from plantao.report.chart.words import METRICS, TEXTS, day, number, percent, say
+from plantao.report.charts import PICTURES, WIDE
+from plantao.report.data import ReportData
+from plantao.report.point import Mean, Point, mean_of, week_means
+
+pytestmark = pytest.mark.slow
 
 DAYS = [date(2026, 1, 1) + timedelta(days=i) for i in range(400)]
 
@@ -142,7 +144,7 @@ def test_numbers_are_written_as_each_language_writes_them():
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_places():
-    from plantao.measure.report.page_words import TEXTS as OF_PAGE
+    from plantao.report.page_words import TEXTS as OF_PAGE
 
     for one, other in [*TEXTS.values(), *OF_PAGE.values(), *METRICS.values()]:
         assert one

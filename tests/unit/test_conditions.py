@@ -7,24 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from plantao.measure.lanes import drift, drifting
-from plantao.measure.lanes.conditions import (
-    Close,
-    Condition,
-    Incident,
-    Open,
-    Subject,
-    Worsen,
-    changes,
-    column_mark,
-    fingerprint,
-    of_break,
-    of_episode,
-    unjudged,
-)
-from plantao.measure.lanes.episode import Episode
-from plantao.measure.lanes.finding import Break, NotJudged
+from plantao.measure import drift as drifting
+from plantao.measure.detect import drift
+from plantao.measure.detect.conditions import Subject, column_mark, of_break, of_episode, unjudged
+from plantao.measure.detect.findings import Break, Episode, NotJudged
 from plantao.measure.records import Counted
+from plantao.outbox.incident import Close, Condition, Incident, Open, Worsen, changes, fingerprint
 
 DAY = date(2013, 7, 1)
 

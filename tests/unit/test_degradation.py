@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from plantao.job import Degraded
-from plantao.measure.lanes.degradation import (
+from plantao.config.job import Degraded
+from plantao.measure.detect.cusum import (
     DIRECTIONS,
     LABELS,
     Baseline,
@@ -23,7 +23,7 @@ from plantao.measure.lanes.degradation import (
     reference_days,
     word,
 )
-from plantao.measure.lanes.episode import Episode
+from plantao.measure.detect.findings import Episode
 
 START = date(2013, 4, 1)
 BASE = Baseline(mean=0.4, sd=0.1, days=90, autocorrelation=0.0)

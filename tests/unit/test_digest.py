@@ -9,22 +9,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from plantao import job_file
-from plantao.alert.send.composing import run_url
-from plantao.alert.send.digest import (
-    Addressee,
-    Day,
-    Frame,
-    Notification,
-    addressee,
-    digest,
-    interval,
-    mention,
-    page,
-)
-from plantao.alert.send.redact import masked, redacted
-from plantao.alert.send.routing import Raised, routes
-from plantao.alert.send.slack import plain
+from plantao.alert.compose import run_url
+from plantao.alert.digest import Addressee, Day, Frame, Notification, addressee, digest, interval, mention, page
+from plantao.alert.routing import Raised, routes
+from plantao.alert.slack import plain
+from plantao.alert.words import masked, redacted
+from plantao.config import job_file
 from slack_stand_in import _problem
 from world import JOB
 

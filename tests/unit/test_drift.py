@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plantao.measure.count.cells import (
+from plantao.measure.detect import distance, drift
+from plantao.measure.detect.drift import ColumnDrift, column_drift, day_limits, episodes, ranked, weekly_distances
+from plantao.measure.profile.bins import Atoms
+from plantao.measure.profile.counts import (
     ABOVE,
     BELOW,
     MISSING,
@@ -22,8 +25,6 @@ from plantao.measure.count.cells import (
     score_cells,
     shares,
 )
-from plantao.measure.lanes import distance, drift
-from plantao.measure.lanes.drift import ColumnDrift, column_drift, day_limits, episodes, ranked, weekly_distances
 
 FIRST = date(2013, 4, 1)
 LIMITS = {"count": 90, "drift_max": 1.0, "week_mean": 0.5, "week_sd": 0.2}
@@ -145,7 +146,7 @@ def test_shares_are_of_all_rows_and_the_fullest_cell_of_those_with_a_value():
 
 
 def drift_shares(**values: float) -> Any:
-    from plantao.measure.count.cells import Shares
+    from plantao.measure.profile.counts import Shares
 
     return Shares(**values)
 
@@ -180,7 +181,7 @@ def test_wasserstein_of_bin_means_is_near_that_of_the_rows(chance, reference):
 
 def test_what_cannot_be_measured_is_an_error_and_no_number():
     empty, full = np.zeros(3), np.ones(3)
-    one = distance.Atoms(np.ones(1), np.ones(1))
+    one = Atoms(np.ones(1), np.ones(1))
     for measure in (distance.jensen_shannon, distance.population_stability, distance.chi_square):
         for pair in ((empty, full), (full, empty), (full, np.array([1.0, NAN, 1])), (full, np.array([2.0, -1, 1]))):
             with pytest.raises(ValueError, match="counts"):
@@ -192,7 +193,7 @@ def test_what_cannot_be_measured_is_an_error_and_no_number():
     with pytest.raises(ValueError, match="constant"):
         distance.wasserstein(one, one, 0.0)
     with pytest.raises(ValueError, match="finite"):
-        distance.wasserstein(one, distance.Atoms(np.array([INF]), np.ones(1)), 1.0)
+        distance.wasserstein(one, Atoms(np.array([INF]), np.ones(1)), 1.0)
 
 
 def test_a_single_row_where_the_reference_has_none_does_not_outweigh_all_others():

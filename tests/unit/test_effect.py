@@ -14,7 +14,7 @@ from plantao.measure.metrics.effect import weighted
 from plantao.measure.metrics.interval import Z
 from plantao.measure.metrics.quality import measure_tally
 from plantao.measure.metrics.strata import is_withheld, sample_of, strata_of
-from plantao.measure.outcome.tally import Tally, merged, tally_of
+from plantao.measure.outcomes.tally import Tally, merged, tally_of
 
 DECISIONS = 25_000
 SHARE = 0.05

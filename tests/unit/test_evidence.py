@@ -8,13 +8,13 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 import story
-from plantao.extract.window import Window
-from plantao.measure.lanes.evidence import PERSISTS, figures, persisting
-from plantao.measure.lanes.finding import NotJudged
+from plantao.measure.detect.findings import NotJudged
+from plantao.measure.detect.missing import PERSISTS, figures, persisting
 from plantao.measure.metrics.metric import Metric
-from plantao.measure.report import page as report_page
-from plantao.measure.report.data import Unjudged
-from plantao.measure.report.page import page
+from plantao.report import page as report_page
+from plantao.report.data import Unjudged
+from plantao.report.page import page
+from plantao.window import Window
 
 HOUR = timedelta(hours=1)
 

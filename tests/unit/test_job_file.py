@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import croniter
 import jsonschema
 import pytest
 
+from plantao.config import field_types
+from plantao.config.field_types import parse_duration
+from plantao.config.job import Job
+from plantao.config.job_file import json_schema, parse, read_folder, read_job
+from plantao.config.table_name import parse_table, parse_target
 from plantao.errors import JobFileError, UsageError
-from plantao.job import Job
-from plantao.job_file import parse, read_folder, read_job
-from plantao.job_schema import json_schema
-from plantao.job_types import parse_duration, parse_table_name
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = """
@@ -62,6 +65,49 @@ def test_three_sections_are_enough():
     assert job.extract.connection == job.load.connection == "client_db"
     assert job.validation.at_most_rejected == 0.05
     assert job.score.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ("0 0 30 2 *", "a schedule that fires; no day is one of this cron expression"),
+        ("0 0 31 2,4,6,9,11 *", "a schedule that fires"),
+        ("R R * * *", "without R or H, whose ticks differ each time it is read"),
+        ("0 r(1-2) * * *", "without R or H"),
+        ("H 0 * * *", "without R or H"),
+        ("0 0 * * 9", "a cron expression of five fields"),
+        ("0 0 * * * *", "a cron expression of five fields"),
+    ],
+)
+def test_a_schedule_that_never_fires_or_means_nothing_certain_is_refused(schedule, said):
+    (found,) = complaints(f"schedule = '{schedule}'\nstarts = 2013-04-01\n{MINIMAL}")
+    assert found.startswith(f"schedule: found '{schedule}'; accepted is ")
+    assert said in found
+
+
+@pytest.mark.parametrize("schedule", ["0 0 29 2 *", "0 0 29 2 mon#5", "15 6 L * *", "0 0 * mar thu-fri", "*/5 * * * *"])
+def test_a_schedule_that_fires_however_seldom_is_accepted(schedule):
+    assert read(f"schedule = '{schedule}'\nstarts = 2013-04-01\n{MINIMAL}").cron == schedule
+
+
+def test_what_an_unknown_syntax_makes_of_a_schedule_must_be_the_same_twice(monkeypatch):
+    hours = itertools.count()
+
+    class Random(croniter.croniter):
+        def __init__(self, _: str, start: datetime) -> None:
+            super().__init__(f"0 {next(hours)} * * *", start)
+
+        is_valid = staticmethod(lambda _: True)
+
+    monkeypatch.setattr(field_types, "croniter", Random)
+    (found,) = complaints(f"schedule = '0 ~ * * *'\nstarts = 2013-04-01\n{MINIMAL}")
+    assert "whose ticks are the same each time it is read" in found
+
+
+def test_a_date_beyond_what_clocks_and_time_zones_can_count_is_refused():
+    text = f"schedule = 'daily'\ntimezone = 'Asia/Tokyo'\nstarts = 0001-01-01\nends = 9999-12-31\n{MINIMAL}"
+    accepted = "accepted is a date from 1900 to 2999"
+    assert complaints(text) == [f"starts: found '0001-01-01'; {accepted}", f"ends: found '9999-12-31'; {accepted}"]
 
 
 def test_every_mistake_comes_at_once_each_with_what_would_be_right():
@@ -195,13 +241,30 @@ def test_what_is_no_duration(text):
     ],
 )
 def test_table_names(text, names):
-    assert parse_table_name(text) == names
+    assert parse_table(text) == names
 
 
 @pytest.mark.parametrize("text", ["", "a.b.c", "a..b", "a b", '"open', "a\0b", "x" * 64, ".a", "a."])
 def test_what_is_no_table_name(text):
     with pytest.raises(ValueError, match=r"table name|63 bytes"):
-        parse_table_name(text)
+        parse_table(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelt"),
+    [("flights", "public.flights"), ('"a"."B c"', 'a."B c"'), ("a.B", 'a."B"'), ('x."q""q"', 'x."q""q"')],
+)
+def test_a_table_as_text_is_what_psql_takes_and_reads_back_as_itself(text, spelt):
+    table = parse_table(text)
+    assert str(table) == f"{table}" == spelt
+    assert parse_table(spelt) == table
+
+
+def test_a_table_for_predictions_leaves_room_for_those_beside_it():
+    longest = parse_target("p." + "x" * 55)
+    assert [len(table.name) for table in longest.written] == [55, 63, 62]
+    with pytest.raises(ValueError, match="at most 55 bytes"):
+        parse_target("p." + "ü" * 28)
 
 
 def test_the_json_schema_knows_the_same_files():

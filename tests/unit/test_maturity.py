@@ -7,10 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from plantao.extract.window import of_days
-from plantao.job import Outcome
-from plantao.measure.count.sketch import added
-from plantao.measure.outcome.maturity import (
+from plantao.config.job import Outcome
+from plantao.measure.outcomes.maturity import (
     Check,
     Cohort,
     Predicted,
@@ -23,6 +21,8 @@ from plantao.measure.outcome.maturity import (
     is_mature,
     windows_of,
 )
+from plantao.measure.profile.sketch import added
+from plantao.window import of_days
 
 OUTCOME = Outcome(table="t", column="c", known_after=timedelta(days=2), mature_at=0.8)
 END = datetime(2013, 4, 2, tzinfo=UTC)

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import resource, sys
 import numpy as np
-from plantao import memory
+from plantao.run import malloc
 
 def faults_of_an_array():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -19,7 +21,7 @@ def faults_of_an_array():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 if sys.argv[1] == "kept":
-    memory.keep_freed()
+    malloc.keep_freed()
 faults_of_an_array()
 print(faults_of_an_array())
 """

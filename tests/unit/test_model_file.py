@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from plantao.errors import EnvironmentDiffers, ModelUnreadable, UsageError
-from plantao.score.model_file import accepted_types, is_skops, opened
+from plantao.score.loader import accepted_types, is_skops, opened
 from world import CreatesAFile, classifier, preparation, training_frame
 
 FRAME = training_frame()

@@ -16,11 +16,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from plantao.config.settings import ModelStore
 from plantao.errors import ModelMissing, ModelStoreUnavailable, ModelTampered, ModelUnreadable, UsageError
-from plantao.score import model_cache, model_store
-from plantao.score.bucket import Bucket
-from plantao.score.registration import describe
-from plantao.settings import ModelStore
+from plantao.models import cache
+from plantao.models import store as model_store
+from plantao.models.store_bucket import Bucket
+from plantao.release.describe import describe
 from world import Inside, classifier, training_frame
 
 WORKER = Path(__file__).with_name("cache_worker.py")
@@ -280,7 +281,7 @@ def test_a_missing_package_is_named_by_its_extra(tmp_path, monkeypatch, address,
 def test_every_extra_that_a_message_names_exists():
     import tomllib
 
-    from plantao.score.bucket import EXTRAS
+    from plantao.models.store_bucket import EXTRAS
 
     extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
@@ -325,12 +326,15 @@ def test_a_local_store_loads_neither_fsspec_nor_skops(tmp_path, version):
     code = f"""
 import sys
 from pathlib import Path
-from plantao import attempt, checks, run
-from plantao.score import model_file, model_store, register
-from plantao.settings import ModelStore
+from plantao import preflight
+from plantao.config.settings import ModelStore
+from plantao.models import store as model_store
+from plantao.release import register
+from plantao.run import attempt, run
+from plantao.score import loader
 store = ModelStore({store.address!r}, Path("/nowhere"), Path("/nowhere"))
 model_store.read_bytes(store, model_store.read_manifest(store, "m", 1))
-assert not {{"fsspec", "skops", "plantao.score.bucket"}} & set(sys.modules)
+assert not {{"fsspec", "skops", "plantao.models.store_bucket"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -514,7 +518,7 @@ def test_a_worker_that_removes_an_entry_disturbs_no_other(tmp_path):
 
     def reader():
         for _ in range(100):
-            seen.add(model_cache.read(tmp_path, sha256, lambda: content) == content)
+            seen.add(cache.read(tmp_path, sha256, lambda: content) == content)
 
     others = [threading.Thread(target=reader) for _ in range(3)]
     thread = threading.Thread(target=vandal)

@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import pytest
 
 import story
-from plantao.measure.report import page as report_page
-from plantao.measure.report.data import (
+from plantao.report import page as report_page
+from plantao.report.data import (
     Figure,
     Incident,
     Version,
@@ -22,10 +22,12 @@ from plantao.measure.report.data import (
     segment_means,
     worst_first,
 )
-from plantao.measure.report.headline import headline
-from plantao.measure.report.page import page
-from plantao.measure.report.page_style import DARK
-from plantao.measure.report.point import Point
+from plantao.report.headline import headline
+from plantao.report.page import page
+from plantao.report.page_style import DARK
+from plantao.report.point import Point
+
+pytestmark = pytest.mark.slow
 
 EVIL = '"><script>alert(1)</script><img src=https://evil.example/x>&'
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from plantao import address, place, settings
-from plantao.database import dsn
+from plantao import runtime
+from plantao.config import address, settings
 from plantao.errors import UsageError
+from plantao.postgres.session import dsn
 
 SECRET = "p@ss w%rd/é"
 
@@ -90,7 +91,7 @@ def test_a_model_may_use_every_core_only_where_waiting_threads_sleep(tmp_path):
 
 
 def test_a_process_lets_its_threads_sleep_unless_it_is_too_late_for_that():
-    ask = "from plantao import place; import os; place.from_environment(); print(os.environ.get('OMP_WAIT_POLICY'))"
+    ask = "from plantao import runtime; import os; runtime.from_environment(); print(os.environ.get('OMP_WAIT_POLICY'))"
     for before, expected in (("", "passive"), ("import sklearn; ", "None")):
         environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
         command = [sys.executable, "-c", before + ask]
@@ -104,30 +105,32 @@ def test_a_number_of_threads_that_is_none_is_refused(threads):
         settings.read({"PLANTAO_THREADS": threads})
 
 
-def test_the_home_is_the_nearest_project_upwards(tmp_path):
+def test_the_home_is_the_nearest_project_upwards(tmp_path, monkeypatch):
     (tmp_path / "include" / "jobs").mkdir(parents=True)
     (tmp_path / "deep" / "er").mkdir(parents=True)
     assert settings.find_home(tmp_path / "deep" / "er") == tmp_path
-    alone = tmp_path.parent
-    assert settings.find_home(alone) == alone
+    # A relative path ends here, whatever stands in the folders above.
+    (tmp_path / "empty" / "alone").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty")
+    assert settings.find_home(Path("alone")) == Path("alone")
 
 
 def test_results_go_to_the_client_until_another_database_is_set(tmp_path):
     chosen = settings.read({"PLANTAO_HOME": str(tmp_path)})
     known = {"client_db": address.parse("client_db", "postgres://me@client/shop")}
-    found = place.find_address("results_db", chosen, known.get)
+    found = runtime.find_address("results_db", chosen, known.get)
     assert (found.name, found.parameters) == ("results_db", known["client_db"].parameters)
     known["results_db"] = address.parse("results_db", "postgres://me@elsewhere/results")
-    assert place.find_address("results_db", chosen, known.get) == known["results_db"]
+    assert runtime.find_address("results_db", chosen, known.get) == known["results_db"]
     with pytest.raises(UsageError, match="set AIRFLOW_CONN_CLIENT_DB"):
-        place.find_address("results_db", chosen, lambda _: None)
+        runtime.find_address("results_db", chosen, lambda _: None)
 
 
 def test_a_connection_that_nobody_set_says_which_variable_it_wants(tmp_path):
     chosen = settings.read({"PLANTAO_HOME": str(tmp_path)})
     for name in ("client_db", "warehouse"):
         with pytest.raises(UsageError, match=f"set AIRFLOW_CONN_{name.upper()} to postgres://"):
-            place.find_address(name, chosen)
+            runtime.find_address(name, chosen)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from scipy import stats
 from plantao.measure.metrics import binary, interval
 from plantao.measure.metrics.objective import from_blocks, measure_aggregate, measure_values
 from plantao.measure.metrics.quality import METRICS_OF, measure_tally, worst_segments
-from plantao.measure.outcome.tally import Tally, merged, tally_of
+from plantao.measure.outcomes.tally import Tally, merged, tally_of
 
 KINDS = {"binary": (0, 1), "multiclass": (0, 1, 2), "regression": ()}
 

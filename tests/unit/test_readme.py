@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from plantao import job_file
 from plantao.cli import app
+from plantao.config import job_file
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

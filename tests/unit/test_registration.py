@@ -14,9 +14,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
 from plantao.errors import ModelFailed, UsageError
-from plantao.score.manifest import Output, environment_differences
+from plantao.models.manifest import Output, environment_differences
+from plantao.release.describe import describe
 from plantao.score.predict import answers, predict
-from plantao.score.registration import describe
 from world import classifier, regressor, training_frame
 
 
@@ -174,7 +174,7 @@ def test_gaps_and_kinds_come_back_as_they_were(values, kind, dtype):
 
 
 def test_a_manifest_survives_json():
-    from plantao.score.manifest import Manifest
+    from plantao.models.manifest import Manifest
 
     manifest = register(classifier(training_frame()), training_frame(), metrics={"roc_auc": 0.9})
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest

@@ -17,12 +17,12 @@ from plantao import log
 from plantao.errors import DatabaseUnavailable, DiskFull
 from plantao.extract import keys
 from plantao.extract.spool import Spool
-from plantao.extract.window import Window
+from plantao.ledger.grants import grants
 from plantao.load import copy_format
 from plantao.load.copy_format import Fixed
-from plantao.measure.control import control_group
-from plantao.measure.count.summary import Scored, summarise
-from plantao.schema.grants import grants
+from plantao.measure.data_quality import Scored, summarise
+from plantao.score.control_group import control_group
+from plantao.window import Window
 from world import JOB
 
 BIG = 2**53 + 1
@@ -34,7 +34,7 @@ BIG = 2**53 + 1
 def test_keys_are_compared_exactly_and_a_null_equals_nothing():
     rows = pa.table({"k0": pa.array([BIG, BIG + 1, None], pa.int64()), "k1": ["a", "a", "a"], "t": [1, 2, 3]})
     known = pa.table({"k0": pa.array([BIG, None], pa.int64()), "k1": ["a", "a"]})
-    assert sorted(keys.without(rows, known, edits_count=False)["t"].to_pylist()) == [2, 3]
+    assert sorted(keys.without(rows, known)["t"].to_pylist()) == [2, 3]
     assert keys.also_in(rows, known)["t"].to_pylist() == [1]
 
 
@@ -42,7 +42,7 @@ def test_an_edit_makes_a_key_unknown_but_no_edit_time_equals_no_edit_time():
     stamp = pa.timestamp("us", "UTC")
     rows = pa.table({"k0": [1, 2, 3], "c": pa.array([10, 20, None], stamp)})
     known = pa.table({"k0": [1, 2, 3], "c": pa.array([10, 21, None], stamp)})
-    assert keys.without(rows, known, edits_count=True)["k0"].to_pylist() == [2]
+    assert keys.without(rows, known, ["c"])["k0"].to_pylist() == [2]
 
 
 def test_only_complete_keys_are_asked_for_by_value():
@@ -276,7 +276,7 @@ def test_a_stopwatch_adds_up():
 
 
 def test_the_rights_name_every_source_and_target_and_no_write_at_the_source(tmp_path):
-    from plantao.job_file import parse
+    from plantao.config.job_file import parse
 
     one = parse("one", JOB, read_query=lambda _: "")
     two = parse("two", JOB.replace('table     = "public.readings"', 'query = "select 1"'), read_query=lambda _: "")
@@ -287,7 +287,7 @@ def test_the_rights_name_every_source_and_target_and_no_write_at_the_source(tmp_
 
 
 def test_the_rights_of_another_database_are_printed_for_that_one():
-    from plantao.job_file import parse
+    from plantao.config.job_file import parse
 
     apart = JOB.replace("[load]", '[load]\nconnection = "results_db"')
     texts = grants([parse("one", apart, read_query=str)], ["results_db"], "plantao")

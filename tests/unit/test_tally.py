@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plantao.measure.count.bins import label
-from plantao.measure.outcome.tally import Tally, edges_of_error, error_bin, merged, tally_of
+from plantao.measure.outcomes.tally import Tally, edges_of_error, error_bin, merged, tally_of
+from plantao.measure.profile.bins import label
 
 NAN = float("nan")
 

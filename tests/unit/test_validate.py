@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from plantao.job import ColumnRule
-from plantao.validate.contract import Column, Contract, differences
+from plantao.config.job import ColumnRule
+from plantao.models.contract import Column, Contract, differences
 from plantao.validate.verdict import judge, rule_problems
 
 X = Column(name="x", kind="float", dtype="float64", nullable=False, accepts_null=False)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from plantao.waiting import NotInTimeError, in_time
+from plantao.postgres.timeout import NotInTimeError, in_time
 
 
 def raises(error):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from plantao import job_file
-from plantao.alert import failure
-from plantao.alert.watch import heartbeat, overdue
-from plantao.alert.watch.overdue import Declared, JobFacts, Running
+from plantao import window as windows
+from plantao.config import job_file
 from plantao.errors import DatabaseUnavailable, ModelTampered, SourceChanged, TooManyRejected
-from plantao.extract.window import Schedule, Window, merged, owed
-from plantao.measure.lanes.conditions import Incident
+from plantao.ledger.jobs import Declared
+from plantao.outbox import run_alerts
+from plantao.outbox.incident import Incident
+from plantao.watch import liveness, overdue
+from plantao.watch.overdue import JobFacts, Running
+from plantao.window import Schedule, Window, is_covered, merged
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -82,7 +85,8 @@ def test_late_windows_are_those_that_are_owed_at_the_moment_that_late_after_allo
     schedule = Schedule(declared.cron, declared.zone)
     windows = list(schedule.windows(declared.starts_at, NOON))
     covered = merged(window for place, window in enumerate(windows) if place % 3)
-    expected = owed(schedule, declared.starts_at, None, covered, NOON - timedelta(hours=6))
+    due = list(schedule.windows(declared.starts_at, NOON - timedelta(hours=6)))
+    expected = [window for window in due if not is_covered(window, covered)]
     assert overdue.late_windows(declared, covered, LONG_AGO, NOON) == expected
 
 
@@ -125,6 +129,30 @@ def test_the_recovery_counts_all_windows_that_were_missed_while_it_lasted():
 # --- runs, files -----------------------------------------------------------------------------------------------------
 
 
+def moved(to: str, covered: list[Window], hours: int = 0) -> Any:
+    text = TEXT.replace("2026-11-20", to)
+    return overdue.starts_moved(
+        JobFacts(job(text), merged(covered), LONG_AGO, first_starts=day(20).start + timedelta(hours=hours)), NOON
+    )
+
+
+def test_a_start_that_was_moved_behind_successes_is_a_condition_while_something_before_it_is_missing():
+    condition = moved("2026-11-24", [day(20), day(21)])
+    assert (condition.lane, condition.word) == ("watch", "starts moved")
+    assert condition.message == (
+        "`starts` was moved from 2026-11-20 00:00 to 2026-11-24 00:00, behind successes of the job: what is missing"
+        " between 2026-11-22 00:00 and 2026-11-24 00:00 is due no more"
+    )
+    assert "--from-date 2026-11-22T00:00 --to-date 2026-11-24T00:00" in condition.next_step
+    assert "2026-11-25 12:00 is due no more" in moved("2027-01-01", [day(20)]).message
+    assert moved("2026-11-24", [day(20), day(22), day(23)]) is not None  # a gap in the middle
+    assert moved("2026-11-24", [day(20), day(21), day(22), day(23)]) is None  # all before it is done
+    assert moved("2026-11-24", []) is None  # nothing has succeeded yet
+    assert moved("2026-11-24", [day(24)]) is None
+    assert moved("2026-11-18", [day(20)]) is None  # to an earlier day
+    assert moved("2026-11-22", [day(21)], hours=5) is None  # from no tick
+
+
 def test_a_run_is_too_long_against_its_own_history():
     usual = [600.0] * 18 + [900.0, 4000.0]  # one that was slow once does not count
     limit = timedelta(seconds=3 * 900)
@@ -155,7 +183,7 @@ def test_a_job_whose_file_is_gone_is_missed_unless_it_had_come_to_its_end():
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3700, "1 h 1 min"), (90000, "1 d 1 h"), (86400, "1 d"), (-5, "0 s")],
 )
 def test_a_length_of_time_is_said_as_people_say_it(seconds, said):
-    assert overdue.span(timedelta(seconds=seconds)) == said
+    assert windows.span(timedelta(seconds=seconds)) == said
 
 
 # --- Airflow, the outbox, the clock ----------------------------------------------------------------------------------
@@ -168,7 +196,7 @@ def health(**parts: Any) -> dict[str, Any]:
 
 
 def marks(page: dict[str, Any]) -> list[str]:
-    return [condition.fingerprint for condition in heartbeat.airflow_conditions(page, NOON)]
+    return [condition.fingerprint for condition in liveness.airflow_conditions(page, NOON)]
 
 
 def test_an_airflow_that_is_well_says_nothing_and_a_triggerer_may_be_missing():
@@ -185,7 +213,7 @@ def test_every_part_that_is_unwell_is_named():
 
 def test_a_scheduler_that_is_called_healthy_may_have_been_silent_too_long():
     old = {"status": "healthy", "latest_scheduler_heartbeat": (NOON - timedelta(seconds=91)).isoformat()}
-    (found,) = heartbeat.airflow_conditions(health(scheduler=old), NOON)
+    (found,) = liveness.airflow_conditions(health(scheduler=old), NOON)
     assert "last sign of life is 1 min 31 s old" in found.message
     nonsense = {"status": "healthy", "latest_scheduler_heartbeat": "yesterday"}
     assert marks(health(scheduler=nonsense)) == []
@@ -193,28 +221,38 @@ def test_a_scheduler_that_is_called_healthy_may_have_been_silent_too_long():
 
 def test_an_outbox_may_wait_for_five_minutes_and_its_sender_be_silent_for_ten():
     five, ten, more = timedelta(minutes=5), timedelta(minutes=10), timedelta(seconds=1)
-    assert heartbeat.outbox_stuck(0, None, None, NOON) is None
-    assert heartbeat.outbox_stuck(1, NOON - five, NOON - ten, NOON) is None
-    assert heartbeat.outbox_stuck(3, NOON - five - more, NOON, NOON) is not None
-    assert heartbeat.outbox_stuck(0, None, NOON - ten - more, NOON) is not None
+    assert liveness.outbox_stuck(0, None, None, NOON) is None
+    assert liveness.outbox_stuck(1, NOON - five, NOON - ten, NOON) is None
+    assert liveness.outbox_stuck(3, NOON - five - more, NOON, NOON) is not None
+    assert liveness.outbox_stuck(0, None, NOON - ten - more, NOON) is not None
 
 
 @pytest.mark.parametrize(("seconds", "word"), [(60, None), (-60, None), (61, "ahead of"), (-61, "behind")])
 def test_a_clock_may_be_wrong_by_a_minute(seconds, word):
-    found = heartbeat.skewed(NOON + timedelta(seconds=seconds), NOON)
+    found = liveness.skewed(NOON + timedelta(seconds=seconds), NOON)
     assert (found is None) == (word is None)
     assert found is None or word in found.message
 
 
 def test_an_outage_is_told_at_once_and_then_more_and_more_seldom():
-    outage, told = heartbeat.Outage(NOON, "nobody answers"), []
+    outage, trouble, told = liveness.Outage(NOON), liveness.Trouble("nobody answers", "start it"), []
     for minute in range(60 * 24 * 4):
         now = NOON + timedelta(minutes=minute)
-        if outage.is_due(now):
-            outage = outage.was_told(now, f"ts {len(told)}")
+        if outage.is_due(trouble, now):
+            outage = outage.was_told(trouble, now, f"ts {len(told)}")
             told.append(minute / 60)
     assert told == [0, 1, 3, 7, 15, 31, 55, 79]
     assert outage.thread == "ts 0"
+
+
+def test_what_may_pass_is_told_at_the_second_look_and_a_further_subject_at_once():
+    minute, lock = timedelta(minutes=1), liveness.Trouble("locked", "wait", ("a",), may_pass=True)
+    outage = liveness.Outage(NOON)
+    assert not outage.is_due(lock, NOON)
+    assert outage.is_due(lock, NOON + minute)
+    outage = outage.was_told(lock, NOON + minute, None)
+    assert not outage.is_due(lock, NOON + 2 * minute)
+    assert outage.is_due(replace(lock, subjects=("a", "b")), NOON + 2 * minute)
 
 
 # --- runs that failed ------------------------------------------------------------------------------------------------
@@ -222,10 +260,10 @@ def test_an_outage_is_told_at_once_and_then_more_and_more_seldom():
 
 def test_a_failure_that_is_retried_by_itself_wakes_nobody():
     error = DatabaseUnavailable("the server is gone.", "nothing: it is retried", "load")
-    retried = failure.of_error(error, "j", "2026-11-24", 7, tries_left=2)
+    retried = run_alerts.of_error(error, "j", "2026-11-24", 7, tries_left=2)
     assert (retried.kind, retried.fingerprint) == ("retrying", "retrying j DatabaseUnavailable")
     assert "Airflow tries it again by itself; 2 tries are left." in retried.message
-    last = failure.of_error(error, "j", "2026-11-24", 7, tries_left=0)
+    last = run_alerts.of_error(error, "j", "2026-11-24", 7, tries_left=0)
     assert last.kind == "failed"
     assert last.next_step.startswith("let it run again")
 
@@ -239,25 +277,25 @@ def test_a_failure_that_is_retried_by_itself_wakes_nobody():
     ],
 )
 def test_what_will_happen_again_is_told_at_once_in_a_word_of_its_own(error, kind):
-    alert = failure.of_error(error, "j", "w", 7, tries_left=3)
+    alert = run_alerts.of_error(error, "j", "w", 7, tries_left=3)
     assert alert.kind == kind
     assert "it is not retried" in alert.message
 
 
 def test_the_words_of_an_error_that_is_not_ours_stay_in_the_ledger():
-    alert = failure.of_error(ValueError("row 7 of Maria"), "j", "w", 7)
+    alert = run_alerts.of_error(ValueError("row 7 of Maria"), "j", "w", 7)
     assert "Maria" not in alert.message + alert.next_step
     assert "unexpected ValueError" in alert.message
 
 
 def test_a_recovery_is_loud_only_if_the_failure_was():
     times: dict[str, Any] = {"times": 2, "since": NOON, "now": NOON + timedelta(minutes=9)}
-    assert failure.recovered("j", "w", 7, kinds=["retrying", None], **times).kind == "healed"
-    loud = failure.recovered("j", "w", 7, kinds=["retrying", "failed"], **times)
+    assert run_alerts.recovered("j", "w", 7, kinds=["retrying", None], **times).kind == "healed"
+    loud = run_alerts.recovered("j", "w", 7, kinds=["retrying", "failed"], **times)
     assert loud.kind == "recovered"
     assert loud.message == "j, w: scored after 2 failed tries, 9 min after the first of them began."
 
 
 def test_rows_that_were_set_aside_are_counted_by_reason():
-    alert = failure.rejected("j", "w", 7, {"null_feature": 2, "bad_output": 10}, 100)
+    alert = run_alerts.rejected("j", "w", 7, {"null_feature": 2, "bad_output": 10}, 100)
     assert alert.message == "j, w: 12 rows were set aside of 100: 10 bad_output, 2 null_feature."

@@ -9,16 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from plantao.errors import UsageError
-from plantao.extract.window import (
-    BEGINNING,
-    Schedule,
-    Window,
-    is_covered,
-    late_ranges,
-    merged,
-    owed,
-    owed_on_demand,
-)
+from plantao.window import BEGINNING, Schedule, Window, is_covered, late_ranges, merged, owed, owed_on_demand
 from world import APRIL, day
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -74,9 +65,9 @@ def test_windows_are_shown_in_the_jobs_zone_and_whole_days_without_the_hour():
 def test_what_is_owed_has_ended_and_is_not_done():
     done = merged([day(1), day(3)])
     now = day(5).start + timedelta(hours=5)
-    assert owed(DAILY, APRIL, None, done, now) == [day(2), day(4)]
-    assert owed(DAILY, APRIL, day(3).end, done, now) == [day(2)]
-    assert owed(DAILY, APRIL, None, [Window(day(1).start, day(9).end)], now) == []
+    assert list(owed(DAILY, APRIL, None, done, now)) == [day(2), day(4)]
+    assert list(owed(DAILY, APRIL, day(3).end, done, now)) == [day(2)]
+    assert list(owed(DAILY, APRIL, None, [Window(day(1).start, day(9).end)], now)) == []
 
 
 def test_a_job_on_demand_owes_everything_since_the_last_run():
@@ -110,3 +101,13 @@ def test_time_that_touches_or_overlaps_is_one():
     ]
     assert is_covered(day(2), merged([day(1), day(2), day(3)]))
     assert not is_covered(Window(day(3).start, day(4).end), merged([day(1), day(2), day(3)]))
+
+
+def test_what_is_done_is_not_walked_through(monkeypatch):
+    ticks = []
+    after = Schedule.after
+    monkeypatch.setattr(Schedule, "after", lambda self, moment: ticks.append(moment) or after(self, moment))
+    every = Schedule("*/5 * * * *", UTC)
+    done = [Window(APRIL, APRIL + timedelta(days=3650)), Window(APRIL + timedelta(days=3651), day(1).end.replace(2029))]
+    assert len(list(owed(every, APRIL, None, done, done[1].end))) == 24 * 12
+    assert len(ticks) < 2 * 24 * 12

@@ -19,8 +19,10 @@ import typer
 from demo import client_data
 from demo.stack import PROJECT, Stack
 from demo.train import RECIPES, pipeline
-from plantao import embedded, place, settings
+from plantao import runtime
+from plantao.config import settings
 from plantao.errors import PlantaoError, UsageError
+from plantao.postgres import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from plantao.place import Place
+    from plantao.runtime import Place
 
 RECIPE = RECIPES[0]
 JOB = RECIPE.model
@@ -166,7 +168,7 @@ def stage(name: str) -> Iterator[Stage]:
     _clear(home, server, Stack(chosen))
     try:
         embedded.start(server)
-        here = place.Place(chosen, lambda wanted: place.find_address(wanted, chosen, lambda _: None))
+        here = runtime.with_connections(chosen, lambda _: None)
         with client_data.connected(here) as client:
             client_data.fill(client)
         with stand_in.SlackStandIn() as slack:

@@ -1,1 +1,1 @@
-"""Alert: tell whoever is on duty, once, and never fall silent."""
+"""Sends what waits in the outbox: at once or in a digest, until Slack has acknowledged it."""

@@ -5,14 +5,18 @@ Exit status: 0 fine; 1 the thing checked is not fine or the run failed; 2 wrong 
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plantao import __version__, log
-from plantao.cli import alerts, db, demo, history, jobs, models, reference, report, scoring, setup, versions, watch
+from plantao.cli import alerts, db, demo, jobs, models, reconcile, reference, report, scoring, setup, versions, watch
 from plantao.errors import PlantaoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +50,7 @@ for name, function in (
     ("run", scoring.run),
     ("backfill", scoring.backfill),
     ("measure", scoring.measure),
-    ("reconcile", history.reconcile),
+    ("reconcile", reconcile.reconcile),
     ("report", report.report),
     ("status", scoring.status),
     ("watch", watch.watch),
@@ -65,10 +69,15 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(db.app, name="db")
 
 
+@functools.cache
+def _command() -> Callable[[], None]:
+    return typer.main.get_command(app)
+
+
 def entry() -> None:
     """Run the command line; an error of ours becomes its message and its exit status."""
     try:
-        app()
+        _command()()
     except PlantaoError as error:
         typer.secho(str(error), err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
         sys.exit(error.exit_status)

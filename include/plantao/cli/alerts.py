@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from sqlalchemy import text
 
-from plantao import database, ledger, place
-from plantao.cli import show
+from plantao import runtime
+from plantao.cli import output
 from plantao.cli.scoring import JobArgument  # noqa: TC001 - Typer reads it
+from plantao.config.field_types import parse_duration
+from plantao.config.job_file import read_job
 from plantao.errors import AlertUnavailable, PlantaoError, UsageError
-from plantao.job_file import read_job
-from plantao.job_types import parse_duration
-from plantao.schema.migrate import require_current
+from plantao.ledger import session as ledger_session
+from plantao.ledger.migrate import require_current
+from plantao.postgres import session as database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-    from plantao.place import Place
+    from plantao.runtime import Place
 
 app = typer.Typer(no_args_is_help=True, help="What is open, what was sent, and whether the path to Slack works.")
 
@@ -54,12 +56,12 @@ def list_(
     job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this job.")] = None,
     sent: Annotated[bool, typer.Option("--sent", help="Also what was sent already.")] = False,
     most: Annotated[int, typer.Option("--most", min=1, help="So many alerts, the newest.")] = 50,
-    json_: show.JsonOption = False,
+    json_: output.JsonOption = False,
 ) -> None:
     """List the open incidents, and the alerts that wait to be sent."""
-    from plantao.alert.send.everywhere import ledgers
+    from plantao.alert.send import ledgers
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     incidents: list[dict[str, Any]] = []
     alerts: list[dict[str, Any]] = []
     for connection, jobs in ledgers(here):
@@ -69,13 +71,13 @@ def list_(
                 incidents += [dict(row) for row in session.execute(OPEN, values).mappings()]
                 alerts += [dict(row) for row in session.execute(ALERTS, values).mappings()]
     if json_:
-        show.as_json({"incidents": incidents, "alerts": alerts})
+        output.as_json({"incidents": incidents, "alerts": alerts})
         return
-    show.table("Open incidents", INCIDENT_COLUMNS, [
+    output.table("Open incidents", INCIDENT_COLUMNS, [
         (i["incident_id"], i["job"], i["lane"], i["word"], i["since"], i["acknowledged_by"], i["silenced_until"],
          i["message"]) for i in incidents
     ])  # fmt: skip
-    show.table("Alerts" if sent else "Alerts that wait", ALERT_COLUMNS, [
+    output.table("Alerts" if sent else "Alerts that wait", ALERT_COLUMNS, [
         (a["alert_id"], a["raised_at"], a["job"], a["kind"], a["sent_at"], a["tries"], a["message"]) for a in alerts
     ])  # fmt: skip
 
@@ -86,9 +88,9 @@ def digest(
     send: Annotated[bool, typer.Option("--send", help="Send what is due now, of all jobs.")] = False,
 ) -> None:
     """Print the digest of the interval that is running; or send what is due."""
-    from plantao.alert.send.everywhere import digest_of_now
+    from plantao.alert.send import digest_of_now
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     declared = read_job(here.settings.jobs, job)
     if send:
         _send(here)
@@ -97,8 +99,8 @@ def digest(
 
 
 def _send(here: Place) -> None:
-    from plantao.alert.send.everywhere import deliver_everywhere
-    from plantao.alert.send.slack import messenger
+    from plantao.alert.send import deliver_everywhere
+    from plantao.alert.slack import messenger
 
     failed = False
     for connection, outcome in deliver_everywhere(here, messenger()).items():
@@ -119,16 +121,16 @@ def rehearse(
     ] = False,
 ) -> None:
     """Send a test through the whole path, outbox and all, and wait until it was acknowledged."""
-    from plantao.alert.outbox import Alert, raise_alert
-    from plantao.alert.send.everywhere import deliver_everywhere
-    from plantao.alert.send.slack import messenger
+    from plantao.alert.send import deliver_everywhere
+    from plantao.alert.slack import messenger
+    from plantao.outbox.alerts import Alert, raise_alert
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     declared = read_job(here.settings.jobs, job)
     to, mark = messenger(), uuid.uuid4().hex[:8]
     said = f"{job}: test {mark}, sent by {_who(None)}: if you can read this, alerts of this job reach you"
     alert = Alert("test", f"{job} {mark}", said, "nothing: it is only a test", job)
-    with ledger.session(declared, here, f"plantao/{job}/alerts") as connection:
+    with ledger_session.session(declared, here, f"plantao/{job}/alerts") as connection:
         with connection.begin():
             raise_alert(connection, alert)
         until = time.monotonic() + wait
@@ -169,7 +171,7 @@ def silence(
     connection: ConnectionOption = None,
 ) -> None:
     """Tell nothing of an open incident for a while; digests count it all the same."""
-    from plantao.alert.incidents import silence as keep_silent
+    from plantao.outbox.incidents import silence as keep_silent
 
     try:
         length = parse_duration(for_)
@@ -177,8 +179,8 @@ def silence(
         message = f"{for_!r} is not {error}."
         raise UsageError(message) from None
     assert isinstance(length, timedelta)
-    with _session(place.from_environment(), connection) as session:
-        until = ledger.now(session) + length
+    with _session(runtime.from_environment(), connection) as session:
+        until = ledger_session.now(session) + length
         with session.begin():
             keep_silent(session, incident, until, _who(who), why)
     typer.echo(f"incident {incident}: silent until {until:%Y-%m-%d %H:%M %Z}")
@@ -192,9 +194,9 @@ def ack(
     connection: ConnectionOption = None,
 ) -> None:
     """Say that somebody has taken an incident on: it reminds no more, unless it worsens."""
-    from plantao.alert.incidents import acknowledge
+    from plantao.outbox.incidents import acknowledge
 
-    with _session(place.from_environment(), connection) as session, session.begin():
+    with _session(runtime.from_environment(), connection) as session, session.begin():
         acknowledge(session, incident, _who(who), why)
     typer.echo(f"incident {incident}: acknowledged by {_who(who)}")
 
@@ -205,7 +207,7 @@ def _who(given: str | None) -> str:
 
 @contextmanager
 def _session(here: Place, connection: str | None) -> Iterator[Connection]:
-    from plantao.alert.send.everywhere import ledgers
+    from plantao.alert.send import ledgers
 
     names = [name for name, _ in ledgers(here)] if connection is None else [connection]
     if len(names) > 1:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from plantao import embedded, place
-from plantao.place import DEFAULT_CONNECTION
+from plantao import runtime
+from plantao.postgres import embedded
+from plantao.runtime import DEFAULT_CONNECTION
 
 app = typer.Typer(no_args_is_help=True, help="The address of a database, and the embedded server.")
 
@@ -20,7 +21,7 @@ def url(
     ] = None,
 ) -> None:
     """Print the URL of a connection, password included, for psql."""
-    here = place.from_environment()
+    here = runtime.from_environment()
     if database is not None:
         typer.echo(embedded.Server(here.settings.state).address(connection, database).url())
         return
@@ -30,8 +31,8 @@ def url(
 @app.command()
 def start() -> None:
     """Start the embedded PostgreSQL under .plantao/, unless AIRFLOW_CONN_CLIENT_DB names another server."""
-    here = place.from_environment()
-    if place.start_default(here.settings):
+    here = runtime.from_environment()
+    if runtime.start_default(here.settings):
         typer.echo(f"the embedded PostgreSQL runs: {here.address(DEFAULT_CONNECTION).url()}")
     else:
         typer.echo(f"not needed: {DEFAULT_CONNECTION} is {here.address(DEFAULT_CONNECTION)}")
@@ -40,5 +41,5 @@ def start() -> None:
 @app.command()
 def stop() -> None:
     """Stop the embedded PostgreSQL."""
-    stopped = embedded.stop(embedded.Server(place.from_environment().settings.state))
+    stopped = embedded.stop(embedded.Server(runtime.from_environment().settings.state))
     typer.echo("the embedded PostgreSQL is stopped" if stopped else "the embedded PostgreSQL was not running")

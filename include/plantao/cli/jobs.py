@@ -6,21 +6,23 @@ import json
 
 import typer
 
-from plantao import place
-from plantao.cli import show
-from plantao.job import Job
-from plantao.job_file import read_folder
-from plantao.job_schema import json_schema
+from plantao import runtime
+from plantao.cli import output
+from plantao.cli.scoring import JobArgument  # noqa: TC001 - Typer reads it
+from plantao.config.job import Job
+from plantao.config.job_file import json_schema, read_folder, read_job
+from plantao.ledger import session
+from plantao.load import ownership
 
 app = typer.Typer(no_args_is_help=True, help="The job files.")
 
 
 @app.command("list")
-def list_jobs(json_: show.JsonOption = False) -> None:
+def list_jobs(json_: output.JsonOption = False) -> None:
     """List the jobs, and the mistakes of files that are none."""
-    found = read_folder(place.from_environment().settings.jobs)
+    found = read_folder(runtime.from_environment().settings.jobs)
     if json_:
-        show.as_json(
+        output.as_json(
             [
                 {"job": name, "mistakes": [], **job.model_dump(mode="json", by_alias=True)}
                 if isinstance(job, Job)
@@ -30,7 +32,7 @@ def list_jobs(json_: show.JsonOption = False) -> None:
         )
     else:
         columns = ("job", "schedule", "timezone", "model", "table", "description")
-        show.table(
+        output.table(
             "Jobs",
             columns,
             [
@@ -45,6 +47,23 @@ def list_jobs(json_: show.JsonOption = False) -> None:
         typer.echo(str(error), err=True)
     if broken:
         raise typer.Exit(2)
+
+
+@app.command()
+def adopt(job: JobArgument, json_: output.JsonOption = False) -> None:
+    """Make a job the owner of its prediction table, which another job or another ledger has written until now."""
+    here = runtime.from_environment()
+    declared = read_job(here.settings.jobs, job)
+    with session.session(declared, here, "plantao/adopt") as connection:
+        before = ownership.adopt(connection, job, declared.load.table.written)
+    tables = [str(table) for table in declared.load.table.written]
+    if json_:
+        output.as_json({"job": job, "tables": tables, "owners_before": [str(owner) for owner in before]})
+        return
+    for owner in before:
+        typer.echo(f"until now: {owner}")
+    typer.echo(f"{', '.join(tables)}: job {job} of this ledger writes them from now on.")
+    typer.echo(f"Next: plantao reconcile {job} compares the table with the source")
 
 
 @app.command()

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plantao import database, place
-from plantao.cli import show
+from plantao import runtime
+from plantao.cli import output
 from plantao.errors import PlantaoError, UsageError
-from plantao.place import DEFAULT_CONNECTION
+from plantao.postgres import session as database
+from plantao.postgres.pinned import LOGIN_PATH
+from plantao.postgres.replaced import whole_snapshot
+from plantao.runtime import DEFAULT_CONNECTION
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from plantao.place import Place
-    from plantao.score.registration import Baseline
+    from plantao.release.describe import Baseline
+    from plantao.runtime import Place
 
 app = typer.Typer(no_args_is_help=True, help="The registered model versions.")
 
@@ -51,18 +54,18 @@ def register(
         int | None, typer.Option(help="Without PATH: enter a version of the store into databases that lack it.")
     ] = None,
     why: Annotated[str, typer.Option("--why", help="The reason, for those who ask later.")] = "registered",
-    json_: show.JsonOption = False,
+    json_: output.JsonOption = False,
 ) -> None:
     """Register a model as its next version. The first version becomes champion."""
-    from plantao.score import model_store, registry
-    from plantao.score import register as registering
+    from plantao.models import registry, store
+    from plantao.release import register as registering
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     if path is None:
         if version is None:
             message = "nothing to register: give PATH, or --version of one that is in the store."
             raise UsageError(message)
-        manifest = model_store.read_manifest(here.settings.model_store, name, version)
+        manifest = store.read_manifest(here.settings.model_store, name, version)
         entries = registering.enter(manifest, here, connection or registry.databases_of(name, here), why)
     else:
         if version is not None:
@@ -81,9 +84,9 @@ def register(
             baseline=_baseline(name, here, timestamp, outcome, score, reference),
         )
     if json_:
-        show.as_json({**manifest.model_dump(mode="json"), "databases": [vars(entry) for entry in entries]})
+        output.as_json({**manifest.model_dump(mode="json"), "databases": [vars(entry) for entry in entries]})
         return
-    show.pairs(
+    output.pairs(
         {
             "model": manifest.name,
             "sha256": manifest.sha256,
@@ -101,14 +104,14 @@ def register(
 
 @app.command("list")
 def list_models(
-    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None, json_: show.JsonOption = False
+    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None, json_: output.JsonOption = False
 ) -> None:
     """List the versions that the databases of the jobs know, and which is champion."""
     lines: list[dict[str, Any]] = []
-    for connection, rows in _registered(name, place.from_environment()).items():
+    for connection, rows in _registered(name, runtime.from_environment()).items():
         lines += [{"connection": connection, **row} for row in rows]
     if json_:
-        show.as_json(lines)
+        output.as_json(lines)
         return
     columns = (
         "model",
@@ -125,21 +128,22 @@ def list_models(
         line["champion_since"] = line.pop("live_from")
         line["metrics"] = ", ".join(f"{k} {v:g}" for k, v in line["metrics"].items()) or "-"
         line["sha256"] = line["sha256"][:12]
-    show.table("Models", columns, [[line[column] for column in columns] for line in lines])
+    output.table("Models", columns, [[line[column] for column in columns] for line in lines])
 
 
 @app.command()
 def verify(
     name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     version: Annotated[int | None, typer.Option(help="Only this version.")] = None,
-    json_: show.JsonOption = False,
+    json_: output.JsonOption = False,
 ) -> None:
     """Put registered versions through the gate on this machine: hash, environment, golden rows."""
-    from plantao.score import model_file, model_store
-    from plantao.score.environment import current_environment
-    from plantao.score.manifest import environment_differences
+    from plantao.models import store
+    from plantao.models.environment import current_environment
+    from plantao.models.manifest import environment_differences
+    from plantao.score import loader
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     results = []
     for connection, rows in _registered(name, here).items():
         for row in rows:
@@ -147,8 +151,8 @@ def verify(
                 continue
             result = {"model": f"{row['model']}/{row['version']}", "connection": connection, "state": "OK", "what": ""}
             try:
-                manifest = model_store.read_manifest(here.settings.model_store, row["model"], row["version"])
-                model_file.load(model_store.read_bytes(here.settings.model_store, manifest), manifest, row["sha256"])
+                manifest = store.read_manifest(here.settings.model_store, row["model"], row["version"])
+                loader.load(store.read_bytes(here.settings.model_store, manifest), manifest, row["sha256"])
                 _, notes = environment_differences(manifest.environment, current_environment(here.settings.lock))
                 if notes:
                     result |= {"state": "WARN", "what": "; ".join(notes)}
@@ -159,17 +163,17 @@ def verify(
         message = f"no registered version of {name or 'any model'}" + (f" with number {version}." if version else ".")
         raise UsageError(message, "plantao models list")
     if json_:
-        show.as_json(results)
+        output.as_json(results)
     else:
         columns = ("model", "connection", "state", "what")
-        show.table("Gate", columns, [[result[column] for column in columns] for result in results])
+        output.table("Gate", columns, [[result[column] for column in columns] for result in results])
     if any(result["state"] == "FAIL" for result in results):
         raise typer.Exit(1)
 
 
 def _registered(name: str | None, here: Place) -> dict[str, list[dict[str, Any]]]:
     """Return what each database that a job writes to knows of the models."""
-    from plantao.score import registry
+    from plantao.models import registry
 
     found = {}
     for connection in registry.databases_of(name, here):
@@ -187,7 +191,7 @@ def _read(path: Path) -> bytes:
 
 
 def _model(path: Path) -> bytes:
-    from plantao.score.model_file import is_skops
+    from plantao.score.loader import is_skops
 
     content = _read(path)
     if path.suffix == ".skops" and not is_skops(content):
@@ -207,7 +211,7 @@ def _frame(path: Path | None, query: str | None, source: str, here: Place) -> pd
         address = here.address(source)
         with (
             database.session(address, here.settings.schema, "plantao/models") as session,
-            database.snapshot(address) as snapshot,
+            whole_snapshot(address, "plantao/models", LOGIN_PATH) as snapshot,
         ):
             return read_frame(snapshot, session, text)
     assert path is not None
@@ -228,8 +232,8 @@ def _baseline(
     name: str, here: Place, timestamp: str | None, outcome: str | None, score: str | None, reference: Path | None
 ) -> Baseline:
     """Return what later days are compared with; days and decisions are those of the job that uses the model."""
-    from plantao.score.registration import Baseline
-    from plantao.score.registry import jobs_of
+    from plantao.models.registry import jobs_of
+    from plantao.release.describe import Baseline
 
     if timestamp is None and (outcome or score):
         message = "--outcome and --score are about the days of the reference."

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from plantao import place
-from plantao.cli import show
+from plantao import runtime
+from plantao.cli import output
 from plantao.cli.scoring import JobArgument, watched
+from plantao.config.job_file import read_job
 from plantao.errors import UsageError
-from plantao.job_file import read_job
 
 app = typer.Typer(no_args_is_help=True, help="What the days of a job are compared with.")
 
@@ -21,10 +21,10 @@ def rebase(
     job: JobArgument,
     since: Annotated[str, typer.Option("--from", help="The first day of the new baseline.")],
     why: Annotated[str, typer.Option("--why", help="The reason, for those who ask later. It is kept for ever.")],
-    json_: show.JsonOption = False,
+    json_: output.JsonOption = False,
 ) -> None:
     """Compare from now on with production since a day; the old baseline is kept, and drift and alarms begin anew."""
-    from plantao.measure.measuring import freshen
+    from plantao.measure.measure import freshen
     from plantao.measure.rebase import rebase as draw
 
     try:
@@ -35,14 +35,14 @@ def rebase(
     if not why.strip():
         message = "--why is empty."
         raise UsageError(message, "say in a few words why what was normal is not any more")
-    here = place.from_environment()
+    here = runtime.from_environment()
     declared = read_job(here.settings.jobs, job)
     found = watched(f"drawing the baseline of {job}", lambda: draw(declared, here, first, why))
     watched(f"counting the days of {job} anew", lambda: freshen(declared, here))
     if json_:
-        show.as_json({**vars(found), "notes": found.notes})
+        output.as_json({**vars(found), "notes": found.notes})
         return
-    show.pairs(
+    output.pairs(
         {
             "job": job,
             "baseline": found.reference_version,

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from plantao import ledger, place
-from plantao.alert.send.picture import SCALE, WIDTH
+from plantao import runtime
+from plantao.alert.chart import SCALE, WIDTH
 from plantao.cli.scoring import JobArgument  # noqa: TC001 - Typer reads it
+from plantao.config.job_file import read_job
 from plantao.errors import UsageError
-from plantao.job_file import read_job
+from plantao.ledger import session
 
 
 def report(
@@ -28,18 +29,18 @@ def report(
 ) -> None:
     """Write how the model is doing to one page that opens anywhere, without a network."""
     # These draw and measure; no other command should wait for them.
-    from plantao.measure.report.chart import style
-    from plantao.measure.report.page import page
-    from plantao.measure.report.pictures import PICTURES
-    from plantao.measure.report.read import read_report
+    from plantao.report.chart import style
+    from plantao.report.charts import PICTURES
+    from plantao.report.page import page
+    from plantao.report.read import read_report
 
-    here = place.from_environment()
+    here = runtime.from_environment()
     declared = read_job(here.settings.jobs, job)
     first, until = _date(start), _date(end)
     if first and until and first >= until:
         message = f"a period must start before it ends, not {first} and {until}."
         raise UsageError(message)
-    with ledger.session(declared, here, f"plantao/{job}/report") as connection:
+    with session.session(declared, here, f"plantao/{job}/report") as connection:
         data = read_report(connection, declared, first, until and until - timedelta(days=1))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page(data), encoding="utf-8")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def key_names(table: pa.Table) -> list[str]:
@@ -20,23 +20,32 @@ def key_names(table: pa.Table) -> list[str]:
     return sorted((n for n in table.column_names if n[0] == "k" and n[1:].isdigit()), key=lambda n: int(n[1:]))
 
 
-def without(rows: pa.Table, known: pa.Table, *, edits_count: bool) -> pa.Table:
-    """Return the rows whose key (and edit time, when edits count) is not among the known ones.
+def without(rows: pa.Table, known: pa.Table, by: Sequence[str] = ()) -> pa.Table:
+    """Return the rows whose key, and whose other columns in `by`, are not among the known ones.
 
-    A key with a NULL is like no other, so it always stays; an edit time that is NULL equals another NULL.
+    `by` may name the timestamp (t) and the time of the edit (c). A key with a NULL is like no other, so it always
+    stays; an edit time that is NULL equals another NULL.
     """
-    names = key_names(rows)
-    if edits_count:
-        rows, known = _with_comparable_edit(rows), _with_comparable_edit(known)
-        names.append("edit")
-    left = rows.join(known.select(names), keys=names, join_type="left anti")
-    return left.drop_columns(["edit"]) if edits_count else left
+    return _joined(rows, known, by, "left anti")
 
 
-def also_in(rows: pa.Table, known: pa.Table) -> pa.Table:
-    """Return the rows whose key is among the known ones."""
+def also_in(rows: pa.Table, known: pa.Table, by: Sequence[str] = ()) -> pa.Table:
+    """Return the rows whose key, and whose other columns in `by`, are among the known ones."""
+    return _joined(rows, known, by, "left semi")
+
+
+def repeated(rows: pa.Table) -> pa.Table:
+    """Return the complete keys that more than one of the rows has, each once."""
     names = key_names(rows)
-    return rows.join(known.select(names), keys=names, join_type="left semi")
+    counted = complete(rows).select(names).group_by(names).aggregate([([], "count_all")])
+    return counted.filter(pc.greater(counted["count_all"], 1)).select(names)
+
+
+def _joined(rows: pa.Table, known: pa.Table, by: Sequence[str], kind: str) -> pa.Table:
+    names, marks = key_names(rows), [f"{name}, compared" for name in by]
+    left, right = (_with_comparable(one, by) for one in (rows, known.select([*names, *by])))
+    found = left.join(right.select([*names, *marks]), keys=[*names, *marks], join_type=kind)
+    return found.select(rows.column_names)
 
 
 def values(rows: pa.Table) -> list[list[object]]:
@@ -64,7 +73,8 @@ def _has_null(rows: pa.Table) -> pa.ChunkedArray:
     return reduce(pc.or_, (rows.column(name).is_null() for name in key_names(rows)))
 
 
-def _with_comparable_edit(rows: pa.Table) -> pa.Table:
+def _with_comparable(rows: pa.Table, by: Sequence[str]) -> pa.Table:
     # A join never matches NULL with NULL, so "no edit time" becomes an instant that no row has.
-    edit = rows.column("c").cast(pa.int64()).fill_null(-(2**63) + 1)
-    return rows.append_column("edit", edit)
+    for name in by:
+        rows = rows.append_column(f"{name}, compared", rows.column(name).cast(pa.int64()).fill_null(-(2**63) + 1))
+    return rows

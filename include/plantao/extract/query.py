@@ -1,15 +1,15 @@
 """The SELECTs of a run: which rows are owed, and in which form they travel.
 
-Pure: from the job, the source's column types and the windows to SQL that `psycopg2.sql` quotes. The columns of
+Pure. From the job, the source's column types and the windows to SQL that `psycopg2.sql` quotes. The columns of
 every SELECT of rows are named by place, so that a name of the client's can never collide with one of ours:
 
     k0, k1, …   the key            t      the source timestamp, an instant
     late        before the window  c      when the row was last edited (on_change = "rescore")
     f0, f1, …   the features, in the order the model was trained on; of a run, see `packed`
 
-*Already predicted* is decided by key. Both sides are bounded by the timestamp, so that a day among ten million
-predictions costs a day. A row whose timestamp has moved out of these bounds since it was predicted is read
-again; the primary key of the prediction table then says so, and it is counted as already scored.
+*Already predicted* is decided by key and timestamp. Both sides are bounded by the timestamp, so that a day among ten
+million predictions costs a day. A row whose key has a prediction of another timestamp is read; the unique index of the
+prediction table then stops it, and it is counted as a conflict (see `load.conflicts`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.sql import SQL, Composable, Composed, Identifier
 from psycopg2.sql import Literal as Value
 
-from plantao.extract.source import KEY_NATIVE, KEY_TYPES, Source, instant
-from plantao.extract.window import BEGINNING, Window
-from plantao.job_types import parse_table_name
+from plantao.extract.source import KEY_NATIVE, KEY_TYPES, Source, as_double, instant
+from plantao.window import BEGINNING, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.validate.contract import Contract, Kind
-
+    from plantao.models.contract import Contract, Kind
 
 SAMPLE = 200_000
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The prediction table as the source's own session sees it, which it does when both are one database."""
+    """The prediction table as the source's own session sees it, which it does when both are one database.
+
+    Within `bounds` a prediction counts for a row of its timestamp; without, for any row of its key.
+    """
 
     source: Source
     bounds: Window | None = None
@@ -52,16 +53,29 @@ class Predicted:
 
     def _exists(self, about_edits: str) -> Composable:
         conditions: list[Composable] = [
-            SQL("p.{0} = s.{0}").format(Identifier(name)) for name in self.source.job.extract.key
+            SQL("p.{0} operator(pg_catalog.=) s.{0}").format(Identifier(name)) for name in self.source.job.extract.key
         ]
         if self.bounds is not None:
-            start, end = instant(self.bounds.start), instant(self.bounds.end)
-            conditions.append(SQL("p.source_timestamp >= {} and p.source_timestamp < {}").format(start, end))
+            # Not "=", which would be hashed for every row; this is compared only where the keys are the same.
+            same = SQL("not p.source_timestamp operator(pg_catalog.<>) {}").format(self.source.instant)
+            conditions += [same, _unseen_range(self.bounds)]
         if self.source.edits_count:
             conditions.append(SQL(about_edits).format(self.source.changed_at))
         return SQL("exists (select from {} as p where {}{})").format(
             self.source.predictions, _all(conditions), self.source.and_of_version
         )
+
+
+def _unseen_range(bounds: Window) -> Composable:
+    """Return the condition that a prediction `p` has a timestamp in `bounds`, whatever the statistics are.
+
+    Predictions newer than the last ANALYZE are outside the histogram. With literal bounds PostgreSQL expects one row of
+    them, and joins by a nested loop over all of them. It cannot see the result of a subquery while it plans, so it
+    expects 0.5 % of the table; indexes still serve the range.
+    """
+    return SQL("p.source_timestamp >= (select {}) and p.source_timestamp < (select {})").format(
+        instant(bounds.start), instant(bounds.end)
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ def select_rows(
     """Return the SELECT of the rows owed; the branches share no row, and `features` have names already."""
 
     def branch_select(branch: Branch) -> Composable:
-        late = SQL("{} < {}").format(source.instant, instant(window.start))
+        late = SQL("{} operator(pg_catalog.<) {}").format(source.instant, instant(window.start))
         columns = [
             *source.key_columns,
             SQL("{} as t").format(source.instant),
@@ -108,8 +122,9 @@ def select_boundaries(source: Source, window: Window, branches: Sequence[Branch]
     return SQL(
         "select {texts} from (select {names}, row_number() over (order by {order}) as place, count(*) over () as total"
         " from (\n{rows}\n) as x where {complete}"
-        ' and (hashtextextended(k0::text collate "C", 0) & 1048575) % {every} = 0)'
-        " as y where place > 1 and (place - 1) * {parts} / total > (place - 2) * {parts} / total order by {order}"
+        ' and (pg_catalog.hashtextextended(k0::text collate "C", 0) & 1048575::bigint) % {every}::bigint = 0)'
+        " as y where place > 1 and (place - 1) * {parts}::bigint / total > (place - 2) * {parts}::bigint / total"
+        " order by {order}"
     ).format(
         texts=SQL(", ").join([SQL("{0}::text as {0}").format(name) for name in names]),
         names=SQL(", ").join(names),
@@ -134,6 +149,8 @@ class Feature:
     @property
     def column(self) -> Composable:
         """The column with its cast."""
+        if self.kind == "float":
+            return as_double(SQL("s.{}").format(Identifier(self.name)), self.type)
         return SQL("s.{}{}").format(Identifier(self.name), SQL(self.cast))
 
 
@@ -215,13 +232,13 @@ def slice_of(source: Source, relation: str, number: int, of: int) -> Composable:
     if of == 1:
         return SQL("true")
     first, kind = source.key_of(relation)[0], KEY_TYPES[source.key_types[0]][1]
-    return SQL('(hashtextextended(({}::{})::text collate "C", 0) & 1048575) % {} = {}').format(
-        first, SQL(kind), Value(of), Value(number)
-    )
+    return SQL(
+        '(pg_catalog.hashtextextended(({}::{})::text collate "C", 0) & 1048575::bigint) % {}::bigint = {}::bigint'
+    ).format(first, SQL(kind), Value(of), Value(number))
 
 
 def _from_predictions(source: Source, condition: Composable) -> Composed:
-    columns = source.as_key_columns(source.key_of("p"))
+    columns = [*source.as_key_columns(source.key_of("p")), SQL("p.source_timestamp as t")]
     if source.edits_count:
         columns.append(SQL("p.source_changed_at as c"))
     return SQL("select {} from {} as p where {}{}").format(
@@ -233,7 +250,9 @@ def has_one_of(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
     """Return the condition that a row's key is among `keys`, or has a NULL and so cannot be compared."""
     key = source.key_of("s")
     incomplete = SQL(" or ").join([SQL("{} is null").format(column) for column in key])
-    return SQL("(({}) in ({}) or {})").format(SQL(", ").join(key), unnest(source, keys), incomplete)
+    return SQL("(({}) operator(pg_catalog.=) any ({}) or {})").format(
+        SQL(", ").join(key), unnest(source, keys), incomplete
+    )
 
 
 def unnest(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
@@ -242,7 +261,9 @@ def unnest(source: Source, keys: Sequence[Sequence[Any]]) -> Composable:
         SQL("{}::{}[]").format(Value(list(column)), SQL(KEY_TYPES[kind][0]))
         for column, kind in zip(keys, source.key_types, strict=True)
     ]
-    return SQL("select * from unnest({})").format(SQL(", ").join(arrays))
+    # Of several arrays it is a form of SQL, which no function can stand in front of, and which allows no schema.
+    function = SQL("pg_catalog.unnest" if len(arrays) == 1 else "unnest")
+    return SQL("select * from {}({})").format(function, SQL(", ").join(arrays))
 
 
 def count_rows(source: Source, conditions: Sequence[Composable]) -> Composed:
@@ -250,44 +271,34 @@ def count_rows(source: Source, conditions: Sequence[Composable]) -> Composed:
     return SQL("select count(*) from {} as s where {}").format(source.relation, _all(conditions))
 
 
+def has_no_time(source: Source) -> Composable:
+    """Return the condition that a row has no finite timestamp, and so belongs to no window; an index can serve it."""
+    column, kind = Identifier(source.job.extract.timestamp), source.types[source.job.extract.timestamp]
+    return SQL("(s.{0} is null or s.{0} operator(pg_catalog.=) any ('{{infinity,-infinity}}'::{1}[]))").format(
+        column, SQL(kind)
+    )
+
+
+def lock_rows(source: Source, condition: Composable) -> Composed:
+    """Return a SELECT that reads no row, and locks every relation that the rows for which `condition` holds lie in."""
+    return SQL("select 1 from {} as s where {} limit 0").format(source.relation, condition)
+
+
 def select_oldest(source: Source, window: Window) -> Composed:
     """Return the SELECT of the first finite timestamp in `window`."""
-    return SQL("select min({0}) from {1} as s where {2} and {0} > '-infinity'").format(
-        source.instant, source.relation, source.within(window)
-    )
-
-
-def is_unique(source: Source) -> Composed:
-    """Return the SELECT that tells whether the source itself guarantees that a key identifies one row."""
-    if source.job.query is not None:
-        return Composed([SQL("select false")])
-    schema, table = parse_table_name(source.job.extract.table or "")
     return SQL(
-        "select exists (select from pg_catalog.pg_index i"
-        " where i.indrelid = format('%I.%I', {schema}::text, {table}::text)::regclass"
-        " and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null"
-        " and (select array_agg(a.attname::text) from pg_catalog.pg_attribute a where a.attrelid = i.indrelid"
-        " and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])) <@ {key}::text[])"
-    ).format(schema=Value(schema), table=Value(table), key=Value(list(source.job.extract.key)))
+        "select pg_catalog.min({0}) from {1} as s where {2} and {0} operator(pg_catalog.>) timestamptz '-infinity'"
+    ).format(source.instant, source.relation, source.within(window))
 
 
-def can_read_predictions(source: Source) -> Composed:
-    """Return the SELECT that tells whether this session may read the prediction table."""
-    schema, table = parse_table_name(source.job.load.table)
-    return SQL(
-        "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " where n.nspname = {} and c.relname = {} and has_schema_privilege(n.oid, 'usage')"
-        " and has_table_privilege(c.oid, 'select'))"
-    ).format(Value(schema), Value(table))
-
-
-def select_duplicate_keys(source: Source, condition: Composable) -> Composed:
-    """Return the SELECT of the keys that more than one of the rows has."""
+def select_duplicate_keys(source: Source, conditions: Sequence[Composable]) -> Composed:
+    """Return the SELECT of the keys that more than one row has of those that `conditions`, which share none, pick."""
     complete = [SQL("{} is not null").format(column) for column in source.key_of("s")]
-    places = SQL(", ").join([SQL(str(i + 1)) for i in range(len(source.job.extract.key))])
-    return SQL("select {} from {} as s where {} group by {} having count(*) > 1").format(
-        SQL(", ").join(source.key_columns), source.relation, _all([condition, *complete]), places
-    )
+    columns, one = SQL(", ").join(source.key_columns), SQL("select {} from {} as s where {}")
+    rows = [one.format(columns, source.relation, _all([condition, *complete])) for condition in conditions]
+    names = SQL(", ").join([SQL("k{}").format(SQL(str(i))) for i in range(len(complete))])
+    every = SQL("\nunion all\n").join(rows)
+    return SQL("select {0} from (\n{1}\n) as x group by {0} having count(*) > 1").format(names, every)
 
 
 def edited_before(source: Source, window: Window, ranges: Sequence[Window]) -> Composable:
@@ -300,8 +311,10 @@ def edited_before(source: Source, window: Window, ranges: Sequence[Window]) -> C
     since = window.start - late_rows if window.start - BEGINNING > late_rows else BEGINNING
     return _all(
         [
-            SQL("{0} >= {1} and {0} < {2}").format(source.changed_at, instant(since), instant(window.end)),
-            SQL("{} < {}{}").format(source.instant, instant(window.start), source.and_in_keys),
+            SQL("{0} operator(pg_catalog.>=) {1} and {0} operator(pg_catalog.<) {2}").format(
+                source.changed_at, instant(since), instant(window.end)
+            ),
+            SQL("{} operator(pg_catalog.<) {}{}").format(source.instant, instant(window.start), source.and_in_keys),
             SQL("not {}").format(source.within_any(ranges)),
         ]
     )

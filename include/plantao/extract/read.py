@@ -8,19 +8,22 @@ watermark: a row committed late is simply a key without a prediction.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from psycopg2.sql import SQL, Identifier
 
-from plantao import database
-from plantao.errors import SourceRefused
-from plantao.extract import keys, query
-from plantao.extract.courtesy import giving_way
+from plantao.errors import SourceRefused, UsageError
+from plantao.extract import catalog, keys, query
+from plantao.extract.lock_watch import giving_way
 from plantao.extract.query import Branch, Predicted, both
-from plantao.extract.source import Source
+from plantao.extract.source import Source, as_double
 from plantao.extract.spool import Spool
-from plantao.extract.window import Window
+from plantao.models.contract import SERVED, SOURCES
+from plantao.postgres import driver_errors, session
+from plantao.postgres.replaced import demand_whole
+from plantao.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
     from psycopg2.sql import Composable
     from sqlalchemy import Connection
 
-    from plantao.database import Snapshot
-    from plantao.job import Job
+    from plantao.config.job import Job
+    from plantao.postgres.snapshot import Snapshot
 
 # Up to this many owed keys are asked for by name; beyond, the whole range is read and the known rows are dropped.
 KEYS_BY_NAME = 10_000
@@ -74,8 +77,8 @@ class Owing:
 def source_of(job: Job, snapshot: Snapshot, quoter: Connection) -> Source:
     """Return the source as it is now, with the PostgreSQL type of each column. Raises SourceRefused."""
     probe = Source(job, {})
-    with database.explained("extract", SourceRefused, f"looking at the source of job {job.name}"):
-        schema = snapshot.schema(database.quoted(quoter, SQL("select * from {} as s").format(probe.relation)))
+    with driver_errors.explained("extract", SourceRefused, f"looking at the source of job {job.name}"):
+        schema = snapshot.schema(session.quoted(quoter, SQL("select * from {} as s").format(probe.relation)))
     return Source(job, {column.name: _postgres_type(column) for column in schema})
 
 
@@ -94,12 +97,12 @@ def sees_predictions(source: Source, snapshot: Snapshot, target: Connection) -> 
         "select pg_postmaster_start_time()::text || ' ' || oid::text from pg_catalog.pg_database"
         " where datname = current_database()"
     )
-    with database.explained("extract", SourceRefused, "looking for the prediction table"):
+    with driver_errors.explained("extract", SourceRefused, "looking for the prediction table"):
         with target.begin():
-            there = str(database.fetch(target, SQL(identity))[0][0])
+            there = str(session.fetch(target, SQL(identity))[0][0])
         if str(snapshot.value(identity)) != there:
             return False
-        return bool(snapshot.value(database.quoted(target, query.can_read_predictions(source))))
+        return bool(snapshot.value(session.quoted(target, catalog.can_read_predictions(source))))
 
 
 def plan(  # noqa: PLR0913 - two databases, and what is owed between them
@@ -118,21 +121,52 @@ def plan(  # noqa: PLR0913 - two databases, and what is owed between them
     """
 
     def ask(composed: Composable) -> pa.Table:
-        return snapshot.table(database.quoted(quoter, composed))
+        return snapshot.table(session.quoted(quoter, composed))
 
-    with database.explained("extract", SourceRefused, "looking for the rows that are owed"):
+    with driver_errors.explained("extract", SourceRefused, "looking for the rows that are owed"):
+        may_repeat = not ask(catalog.is_unique(source)).column(0)[0].as_py()
         if read_predicted is None:
             extraction = Extraction((Branch(source.within_any(owing.ranges)),), 0)
         elif same_database:
             extraction = _plan_together(source, ask, owing)
         else:
-            extraction = _plan_apart(source, ask, lambda c: read_predicted(database.quoted(quoter, c)), owing)
-        if extraction.branches and not ask(query.is_unique(source)).column(0)[0].as_py():
-            rows = [ask(query.select_duplicate_keys(source, branch.condition)) for branch in extraction.branches]
-            extraction = Extraction(
-                extraction.branches, extraction.rows_already_scored, extraction.predicted, _concatenated(rows)
-            )
+            asked_there = partial(_asked, read_predicted, quoter)
+            extraction = _plan_apart(source, ask, asked_there, owing, may_repeat=may_repeat)
+        for branch in extraction.branches:
+            ask(query.lock_rows(source, branch.condition))
+        if may_repeat and (extraction.branches or extraction.rows_already_scored):
+            extraction = _with_duplicates(source, ask, owing, extraction, same_database=same_database)
     return extraction
+
+
+def _asked(read: Callable[[str], pa.Table], quoter: Connection, composed: Composable) -> pa.Table:
+    return read(session.quoted(quoter, composed))
+
+
+def _with_duplicates(
+    source: Source,
+    ask: Callable[[Composable], pa.Table],
+    owing: Owing,
+    extraction: Extraction,
+    *,
+    same_database: bool,
+) -> Extraction:
+    """Find the keys that more than one row has of those that the run accounts for; none of these is already scored."""
+    conditions = [branch.condition for branch in extraction.branches]
+    scored = both(source.within(owing.window), Predicted(source, owing.bounds).exists)
+    has_scored = same_database and extraction.rows_already_scored > 0
+    if not (conditions or has_scored):
+        return extraction
+    duplicates = ask(query.select_duplicate_keys(source, [*conditions, *([scored] if has_scored else [])]))
+    extraction = replace(extraction, duplicates=duplicates)
+    if not has_scored or not duplicates.num_rows:
+        return extraction
+    copies = both(scored, query.has_one_of(source, keys.values(duplicates)))
+    count = ask(query.count_rows(source, [copies])).column(0)[0].as_py()
+    if not count:
+        return extraction
+    branches = (*extraction.branches, Branch(copies))
+    return replace(extraction, branches=branches, rows_already_scored=extraction.rows_already_scored - count)
 
 
 def _concatenated(tables: Sequence[pa.Table]) -> pa.Table:
@@ -164,11 +198,14 @@ def _plan_apart(
     ask: Callable[[Composable], pa.Table],
     ask_target: Callable[[Composable], pa.Table],
     owing: Owing,
+    *,
+    may_repeat: bool,
 ) -> Extraction:
     """Compare the keys of two databases here. Ranges without any prediction, the usual case, are not compared."""
     branches: list[Branch] = []
     drop: list[pa.Table] = []
     already = 0
+    same = ["t", "c"] if source.edits_count else ["t"]
     for part in owing.ranges:
         condition = source.within(part)
         predicted = ask_target(query.select_predicted_keys(source, part))
@@ -176,12 +213,14 @@ def _plan_apart(
             branches.append(Branch(condition))
             continue
         there = ask(query.select_keys(source, condition))
-        owed = keys.without(there, predicted, edits_count=source.edits_count)
+        if may_repeat:  # a key that two rows have is no answer to either of them
+            predicted = keys.without(predicted, keys.repeated(there))
+        owed = keys.without(there, predicted, same)
         if part == owing.window:
             already = there.num_rows - owed.num_rows
         if owed.num_rows > KEYS_BY_NAME:
             branches.append(Branch(condition))
-            drop.append(keys.without(there, owed, edits_count=False))
+            drop.append(keys.without(there, owed, ["t"]))
         elif owed.num_rows:
             branches.append(Branch(both(condition, query.has_one_of(source, keys.values(owed)))))
     if source.edits_count:
@@ -200,11 +239,19 @@ def _edited_apart(
     branches = []
     for some in keys.chunks(edited, KEYS_BY_NAME):
         predicted = ask_target(query.select_predictions_of(source, keys.values(some)))
-        changed = keys.without(keys.also_in(some, predicted), predicted, edits_count=True)
+        changed = keys.without(keys.also_in(some, predicted), predicted, ["c"])
         if changed.num_rows:
             chosen = query.has_one_of(source, keys.values(changed))
             branches.append(Branch(both(condition, chosen), may_be_late=False))
     return branches
+
+
+def rows_without_time(source: Source, snapshot: Snapshot, quoter: Connection) -> int:
+    """Return how many rows belong to no window; 0 where that would be to read the whole source."""
+    with driver_errors.explained("extract", SourceRefused, "looking for rows without a timestamp"):
+        if not snapshot.value(session.quoted(quoter, catalog.is_indexed(source))):
+            return 0
+        return int(snapshot.value(session.quoted(quoter, query.count_rows(source, [query.has_no_time(source)]))))
 
 
 def read(snapshot: Snapshot, close: Callable[[], None], statement: str | None) -> Spool:
@@ -218,11 +265,13 @@ def read(snapshot: Snapshot, close: Callable[[], None], statement: str | None) -
         problem: BaseException | None = None
         try:
             if statement is not None:
-                with database.explained("extract", SourceRefused, "reading the source"), giving_way(snapshot):
+                with driver_errors.explained("extract", SourceRefused, "reading the source"), giving_way(snapshot):
                     for batch in snapshot.batches(statement):
                         if not spool.put(batch):
                             break
                         del batch  # or it would stay in memory while the next one is read
+                    else:
+                        demand_whole(snapshot)  # of what only the rows themselves have read: partitions, functions
         except BaseException as error:  # noqa: BLE001 - handed over: the waiting thread raises it
             problem = error
         finally:
@@ -235,17 +284,25 @@ def read(snapshot: Snapshot, close: Callable[[], None], statement: str | None) -
 
 def read_frame(snapshot: Snapshot, quoter: Connection, select: str) -> pd.DataFrame:
     """Return the rows of a SELECT as a training frame, each column in the form a run would give it to the model."""
-    casts = {"numeric": "double precision", "float4": "double precision", "int2": "bigint", "int4": "bigint"}
-    casts |= dict.fromkeys(("varchar", "bpchar", "uuid", "enum", "citext", "name"), "text")
     relation = SQL("(\n{}\n) as s").format(SQL(select.strip().rstrip(";")))
-    with database.explained("extract", SourceRefused, "reading the training frame"):
-        schema = snapshot.schema(database.quoted(quoter, SQL("select * from {}").format(relation)))
+    with driver_errors.explained("extract", SourceRefused, "reading the training frame"):
+        schema = snapshot.schema(session.quoted(quoter, SQL("select * from {}").format(relation)))
+        if unserved := [f"{c.name} ({_postgres_type(c)})" for c in schema if _postgres_type(c) not in SERVED]:
+            message = f"a run cannot read columns of these types: {', '.join(unserved)}. Nothing was registered."
+            raise UsageError(message, "leave the columns out of the query, or cast them (amount::numeric, code::text)")
         columns = [
-            SQL("s.{0}::{1} as {0}").format(Identifier(column.name), SQL(casts[kind]))
-            if (kind := _postgres_type(column)) in casts
-            else SQL("s.{}").format(Identifier(column.name))
+            SQL("{} as {}").format(_as_in_a_run(column.name, _postgres_type(column)), Identifier(column.name))
             for column in schema
         ]
         statement = SQL("select {} from {}").format(SQL(", ").join(columns), relation)
-        frame: pd.DataFrame = snapshot.table(database.quoted(quoter, statement)).to_pandas()
+        frame: pd.DataFrame = snapshot.table(session.quoted(quoter, statement)).to_pandas()
         return frame
+
+
+def _as_in_a_run(name: str, kind: str) -> Composable:
+    """Return a column in the form that it has in a run."""
+    column = SQL("s.{}").format(Identifier(name))
+    if kind in {"numeric", "float4"}:
+        return as_double(column, kind)
+    casts = SOURCES["timestamp"] | SOURCES["date"] | SOURCES["text"] | SOURCES["integer"]
+    return SQL("{}{}").format(column, SQL(casts.get(kind, "")))

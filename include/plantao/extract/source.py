@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from psycopg2.sql import SQL, Composable, Identifier
 from psycopg2.sql import Literal as Value
 
-from plantao.extract.window import BEGINNING, Window, merged
-from plantao.job_types import parse_table_name
+from plantao.postgres.pinned import CLOSED_PATH, LOGIN_PATH
+from plantao.window import BEGINNING, Window, merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.job import Job
+    from plantao.config.job import Job
 
 # PostgreSQL types a key may have -> (the key column's type in the prediction table, the cast it travels with).
 # All of them go through Arrow without loss, and compare there as they do in PostgreSQL.
@@ -33,6 +33,11 @@ KEY_TYPES = {
 KEY_NATIVE = {"bpchar": "bpchar", "varchar": "text"}
 INSTANT_TYPES = ("timestamptz", "timestamp", "date")
 A_DAY = timedelta(days=1)
+
+
+def path_of(job: Job) -> str | None:
+    """Return the search path for the job's source: closed for a table, the login's own for the job's query."""
+    return CLOSED_PATH if job.query is None else LOGIN_PATH
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,13 @@ class Source:
         """The table's quoted name, or the job's query as a subquery."""
         if self.job.query is not None:
             return SQL("(\n{}\n)").format(SQL(self.job.query))
-        return Identifier(*parse_table_name(self.job.extract.table or ""))
+        assert self.job.extract.table is not None
+        return Identifier(*self.job.extract.table)
 
     @property
     def predictions(self) -> Composable:
         """The prediction table's quoted name."""
-        return Identifier(*parse_table_name(self.job.load.table))
+        return Identifier(*self.job.load.table)
 
     @property
     def and_of_version(self) -> Composable:
@@ -126,15 +132,15 @@ class Source:
 
     def within(self, window: Window) -> Composable:
         """Return the condition that a row's timestamp lies in `window`, so written that an index can serve it."""
-        exact = SQL("{instant} >= {start} and {instant} < {end}{keys}").format(
-            instant=self.instant, start=instant(window.start), end=instant(window.end), keys=self.and_in_keys
-        )
+        exact = SQL(
+            "{instant} operator(pg_catalog.>=) {start} and {instant} operator(pg_catalog.<) {end}{keys}"
+        ).format(instant=self.instant, start=instant(window.start), end=instant(window.end), keys=self.and_in_keys)
         kind = self.types[self.job.extract.timestamp]
         if kind == "timestamptz":
             return SQL("({})").format(exact)
         # The exact condition converts the column, which no plain index serves; the wider one in front of it does.
         column = SQL("s.{}").format(Identifier(self.job.extract.timestamp))
-        wider = SQL("{column} >= {start} and {column} < {end}").format(
+        wider = SQL("{column} operator(pg_catalog.>=) {start} and {column} operator(pg_catalog.<) {end}").format(
             column=column,
             start=_wall(window.start, self.job, -A_DAY, kind),
             end=_wall(window.end, self.job, 2 * A_DAY, kind),
@@ -149,12 +155,16 @@ class Source:
         key = SQL("({})").format(SQL(", ").join(self.key_of("s")))
         conditions: list[Composable] = []
         if self.keys.lower is not None:
-            conditions.append(SQL(" and {} >= {}").format(key, self._edge(self.keys.lower)))
+            conditions.append(SQL(" and {} operator(pg_catalog.>=) {}").format(key, self._edge(self.keys.lower)))
         if self.keys.upper is not None:
             # "is not true", because a NULL in the key leaves the comparison open, and such a row must be somewhere.
-            conditions.append(SQL(" and ({} >= {}) is not true").format(key, self._edge(self.keys.upper)))
+            conditions.append(
+                SQL(" and ({} operator(pg_catalog.>=) {}) is not true").format(key, self._edge(self.keys.upper))
+            )
         if self.keys.lower is not None and self.keys.upper is not None:
-            first = SQL(" and {} <= {}").format(self.key_of("s")[0], self._edge(self.keys.upper[:1]))
+            first = SQL(" and {} operator(pg_catalog.<=) {}").format(
+                self.key_of("s")[0], self._edge(self.keys.upper[:1])
+            )
             conditions.append(first)  # says nothing new, but an index can serve it
         return SQL("").join(conditions)
 
@@ -175,6 +185,19 @@ class Source:
         if len(apart) == 1:
             return bounds
         return SQL("({} and ({}))").format(bounds, SQL(" or ").join([self.within(window) for window in apart]))
+
+
+def as_double(column: Composable, kind: str) -> Composable:
+    """Return a number as a double. PostgreSQL raises for a numeric beyond its range; here it is 0, or infinite."""
+    if kind != "numeric":
+        return column if kind == "float8" else SQL("{}::double precision").format(column)
+    return SQL(
+        "case when pg_catalog.abs({0}) operator(pg_catalog.<) numeric '2.5e-324' then double precision '0'"
+        " when pg_catalog.abs({0}) operator(pg_catalog.<=) numeric '1.7976931348623158e308'"
+        " or {0} operator(pg_catalog.=) numeric 'NaN' then {0}::double precision"
+        " when {0} operator(pg_catalog.>) numeric '0' then double precision 'Infinity'"
+        " when {0} is not null then double precision '-Infinity' end"
+    ).format(column)
 
 
 def instant(moment: datetime) -> Composable:

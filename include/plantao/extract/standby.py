@@ -11,30 +11,35 @@ from typing import TYPE_CHECKING
 
 from psycopg2.sql import SQL
 
-from plantao import database
 from plantao.errors import DatabaseUnavailable, SourceRefused
-from plantao.extract.source import instant
+from plantao.extract.source import instant, path_of
+from plantao.postgres import driver_errors, session
+from plantao.postgres import snapshot as snapshots
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from plantao.address import Address
-    from plantao.database import Snapshot
+    from plantao.config.address import Address
+    from plantao.config.job import Job
+    from plantao.postgres.snapshot import Snapshot
 
 PATIENCE_SECONDS = 600
 LOOK_EVERY_SECONDS = 5
 
 
-def open_up_to(end: datetime, address: Address, application: str, quoter: Connection) -> Snapshot:
-    """Open a snapshot of the source that shows what was committed before `end`.
+def open_up_to(  # noqa: PLR0913 - what is opened, and how
+    end: datetime, job: Job, address: Address, quoter: Connection, *, application: str, lock: Sequence[str] = ()
+) -> Snapshot:
+    """Open a snapshot of the job's source that shows what was committed before `end`; `lock` is locked first.
 
     A standby that is behind is waited for. Raises DatabaseUnavailable when that takes too long, or it is paused.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
-        snapshot = _opened(address, application)
+        snapshot = _opened(job, address, application, lock)
         try:
             lacking = _lacking(snapshot, quoter, end)
         except BaseException:
@@ -45,7 +50,7 @@ def open_up_to(end: datetime, address: Address, application: str, quoter: Connec
         snapshot.close()
         if not lacking:
             # A snapshot is older than what its own session then says of the replay: a commit may lie between the two.
-            return _opened(address, application)
+            return _opened(job, address, application, lock)
         if lacking == "is paused" or time.monotonic() > until:
             message = f"the standby behind {address} {lacking}, so rows may be missing. Nothing was written."
             advice = "let it catch up (select pg_wal_replay_resume() when it is paused), or read from the primary"
@@ -53,9 +58,9 @@ def open_up_to(end: datetime, address: Address, application: str, quoter: Connec
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _opened(address: Address, application: str) -> Snapshot:
-    with database.explained("extract", SourceRefused, f"connecting to {address}"):
-        return database.open_snapshot(address, application)
+def _opened(job: Job, address: Address, application: str, lock: Sequence[str]) -> Snapshot:
+    with driver_errors.explained("extract", SourceRefused, f"connecting to {address}"):
+        return snapshots.open_snapshot(address, application, lock, path_of(job))
 
 
 def _lacking(snapshot: Snapshot, quoter: Connection, end: datetime) -> str | None:
@@ -66,6 +71,6 @@ def _lacking(snapshot: Snapshot, quoter: Connection, end: datetime) -> str | Non
         " then 'has only what was committed until '"
         " || to_char(pg_last_xact_replay_timestamp(), 'YYYY-MM-DD HH24:MI:SS') || ' UTC' else '' end end"
     ).format(instant(end))
-    with database.explained("extract", SourceRefused, "asking the source whether it is up to date"):
-        found = snapshot.value(database.quoted(quoter, question))
+    with driver_errors.explained("extract", SourceRefused, "asking the source whether it is up to date"):
+        found = snapshot.value(session.quoted(quoter, question))
     return None if found is None else str(found)

@@ -141,7 +141,7 @@ def column(kind: str, values: pa.Array | np.ndarray[Any, Any]) -> Fixed | Varyin
 
 def json_column(values: Sequence[object]) -> Varying:
     """Return a jsonb column; on the wire a jsonb is a version byte and the text."""
-    texts = [b"\x01" + json.dumps(value, allow_nan=False).encode() for value in values]
+    texts = [b"\x01" + json.dumps(value, allow_nan=False, ensure_ascii=False).encode() for value in values]
     return Varying(np.array([len(t) for t in texts], np.int64), np.frombuffer(b"".join(texts), np.uint8))
 
 

@@ -6,20 +6,22 @@ the old prediction moves to `<table>_history` in the same transaction.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
+from plantao.config.job import PREDICTION_COLUMNS
+from plantao.config.table_name import LONGEST
 from plantao.extract.source import KEY_TYPES
-from plantao.job import PREDICTION_COLUMNS
-from plantao.job_types import parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.job import Job
-    from plantao.score.manifest import Output
+    from plantao.config.job import Job
+    from plantao.config.table_name import Table
+    from plantao.models.manifest import Output
 
 STAGE = Identifier("plantao_stage")
 # A table that is older than the setting that asks for one of these gets it, and keeps NULL in the rows it has.
@@ -31,35 +33,38 @@ OPTIONAL = ("source_changed_at", *ADDED)
 class PredictionTable:
     """The prediction table of a job: where it is and what each column holds."""
 
-    schema: str
-    name: str
+    job: str
+    """Whose predictions they are."""
+    name: Table
     keys: tuple[str, ...]
     columns: tuple[tuple[str, str], ...]
     """Every column as (name, PostgreSQL type), the key's first, in the order of COPY."""
+    timezone: str
+    """The job's, which says where a day begins."""
     probabilities: bool
     """Whether a score is a probability, which the table then insists on."""
     shadow: bool = False
     """Whether it holds the predictions of versions beside the champion: one per row and version, without a history."""
 
     @property
-    def shown(self) -> str:
-        """The table as people write it."""
-        return f"{self.schema}.{self.name}"
-
-    @property
     def identifier(self) -> Identifier:
         """The table's quoted name."""
-        return Identifier(self.schema, self.name)
+        return Identifier(*self.name)
 
     @property
     def history(self) -> Identifier:
         """The quoted name of the table of replaced predictions."""
-        return Identifier(self.schema, f"{self.name}_history")
+        return Identifier(*self.name.history)
 
     @property
     def tables(self) -> list[Identifier]:
         """The quoted names of the table and, where it has one, its history."""
         return [self.identifier] if self.shadow else [self.identifier, self.history]
+
+    @property
+    def owned(self) -> Sequence[Table]:
+        """Every table that nobody else may write."""
+        return [self.name] if self.shadow else self.name.written
 
     @property
     def column_names(self) -> Composable:
@@ -84,12 +89,11 @@ class PredictionTable:
 
 def shadow_job(job: Job) -> Job:
     """Return the job as it would be for a version beside the champion: its predictions go to another table."""
-    return job.model_copy(update={"load": job.load.model_copy(update={"table": f"{job.load.table}_shadow"})})
+    return job.model_copy(update={"load": job.load.model_copy(update={"table": job.load.table.shadow})})
 
 
 def prediction_table(job: Job, key_types: Sequence[str], output: Output, *, shadow: bool = False) -> PredictionTable:
     """Return the prediction table that this job, source and model need."""
-    schema, name = parse_table_name(job.load.table)
     columns = [(key, KEY_TYPES[kind][0]) for key, kind in zip(job.extract.key, key_types, strict=True)]
     columns.append(("source_timestamp", "timestamp with time zone"))
     if job.extract.on_change == "rescore":
@@ -105,7 +109,9 @@ def prediction_table(job: Job, key_types: Sequence[str], output: Output, *, shad
     ]
     if job.measure.control_group > 0:
         columns += [("control_salt", "text"), ("control_share", "double precision")]
-    return PredictionTable(schema, name, job.extract.key, tuple(columns), output.kind != "regression", shadow)
+    return PredictionTable(
+        job.name, job.load.table, job.extract.key, tuple(columns), job.timezone, output.kind != "regression", shadow
+    )
 
 
 def create(table: PredictionTable) -> list[Composed]:
@@ -155,8 +161,12 @@ def hand_over(table: Identifier, role: str) -> Composed:
 
 
 def _index(table: PredictionTable, suffix: str) -> Identifier:
-    # PostgreSQL would cut a longer name silently, and two cut names could be the same.
-    return Identifier(f"{table.name.encode()[: 62 - len(suffix)].decode(errors='ignore')}_{suffix}")
+    name = table.name.name.encode()
+    if len(name) + 1 + len(suffix) > LONGEST:
+        # PostgreSQL would cut a longer name silently; and of two tables that begin alike each has indexes of its own.
+        mark = hashlib.sha256(name).hexdigest()[:8].encode()
+        name = name[: LONGEST - len(suffix) - len(mark) - 2].decode(errors="ignore").encode() + b"_" + mark
+    return Identifier(f"{name.decode()}_{suffix}")
 
 
 def mismatches(table: PredictionTable, found: Mapping[str, str]) -> list[str]:
@@ -198,13 +208,12 @@ def create_part(part: PredictionTable, table: PredictionTable) -> Composed:
     )
 
 
-def as_found(
-    schema: str, name: str, keys: Sequence[str], found: Mapping[str, str], *, shadow: bool = False
-) -> PredictionTable:
-    """Return an existing prediction table from its columns, name to type."""
+def as_found(job: Job, found: Mapping[str, str], *, shadow: bool = False) -> PredictionTable:
+    """Return a job's prediction table, which exists, from its columns, name to type."""
+    keys = job.extract.key
     ours = [*keys, *PREDICTION_COLUMNS]
     columns = tuple((column, found[column]) for column in ours if column in found)
-    return PredictionTable(schema, name, tuple(keys), columns, probabilities=False, shadow=shadow)
+    return PredictionTable(job.name, job.load.table, keys, columns, job.timezone, False, shadow)
 
 
 def insert(table: PredictionTable, stage: Identifier) -> Composed:
@@ -220,15 +229,62 @@ def insert_missing(table: PredictionTable, stage: Identifier) -> Composed:
 
 
 def move_to_history(table: PredictionTable, run_id: int, stage: Identifier) -> Composed:
-    """Return the statement that moves the predictions of the staged keys to the history, if the table has one."""
-    same = SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.unique])
-    if table.shadow:
-        return SQL("delete from {} as p using {} as n where {}").format(table.identifier, stage, same)
+    """Return the statement that moves the predictions of the staged keys to the history, if the table has one.
+
+    Its one row says how many were moved, how many of them this very run has made, and the local days, other than those
+    of the staged rows, that they were on.
+    """
+    moved = Identifier("of another instant")
     old = SQL(", ").join([SQL("p.{}").format(Identifier(name)) for name, _ in table.columns])
+    values = {
+        "table": table.identifier, "stage": stage, "same": _same_key(table), "old": old, "moved": moved,
+        "run": Literal(run_id), "zone": Literal(table.timezone), "columns": table.column_names,
+    }  # fmt: skip
+    kept: Composable = SQL("")
+    if not table.shadow:
+        kept = SQL(
+            ", kept as (insert into {history} ({columns}, replaced_at, replaced_by_run)"
+            " select {columns}, now(), {run} from old)"
+        ).format(history=table.history, **values)
     return SQL(
-        "with old as (delete from {} as p using {} as n where {} returning {})"
-        " insert into {} ({}, replaced_at, replaced_by_run) select old.*, now(), {} from old"
-    ).format(table.identifier, stage, same, old, table.history, table.column_names, SQL(str(int(run_id))))
+        "with old as (delete from {table} as p using {stage} as n where {same}"
+        " returning {old}, p.source_timestamp <> n.source_timestamp as {moved}){kept}"
+        " select count(*), count(*) filter (where run_id = {run}), coalesce(array_agg(distinct"
+        " (source_timestamp at time zone {zone})::date) filter (where {moved}), '{{}}') from old"
+    ).format(kept=kept, **values)
+
+
+def compare_unwritten(table: PredictionTable, run_id: int, stage: Identifier) -> Composed:
+    """Return the SELECT, of one row, of what stands in the way of staged rows that were not inserted.
+
+    How many staged rows have a prediction of this very run, those that were inserted included; and of how many the
+    prediction is of a row with another timestamp.
+    """
+    return SQL(
+        "select count(*) filter (where p.run_id = {run}),"
+        " count(*) filter (where p.run_id <> {run} and p.source_timestamp <> n.source_timestamp)"
+        " from {table} as p join {stage} as n on {same}"
+    ).format(table=table.identifier, stage=stage, same=_same_key(table), run=Literal(run_id))
+
+
+def select_conflicts(table: PredictionTable, run_id: int, stage: Identifier, limit: int) -> Composed:
+    """Return the SELECT of a few staged rows whose prediction is of another timestamp: the key and both timestamps."""
+    return SQL(
+        "select to_jsonb(k), n.source_timestamp::text, p.source_timestamp::text from {table} as p join {stage} as n"
+        " on {same}, lateral (select {key}) as k"
+        " where p.run_id <> {run} and p.source_timestamp <> n.source_timestamp order by {key} limit {limit}"
+    ).format(
+        table=table.identifier,
+        stage=stage,
+        same=_same_key(table),
+        run=Literal(run_id),
+        key=SQL(", ").join([SQL("n.{}").format(Identifier(name)) for name in table.keys]),
+        limit=Literal(limit),
+    )
+
+
+def _same_key(table: PredictionTable) -> Composed:
+    return SQL(" and ").join([SQL("p.{0} = n.{0}").format(Identifier(name)) for name in table.unique])
 
 
 def resolve_rejects(table: PredictionTable, job: str, run_id: int) -> Composed:
@@ -239,7 +295,8 @@ def resolve_rejects(table: PredictionTable, job: str, run_id: int) -> Composed:
             for name, kind in table.columns[: len(table.keys)]
         ]
     )
+    # A new run is beyond the statistics: as a literal it would stand for one row, and be joined by a nested loop.
     return SQL(
         "update rejected_rows as r set resolved_at = now(), resolved_by_run = p.run_id from {} as p"
-        " where r.job = {} and r.resolved_at is null and p.run_id = {} and {}"
+        " where r.job = {} and r.resolved_at is null and p.run_id = (select {}::bigint) and {}"
     ).format(table.identifier, Literal(job), Literal(run_id), same)

@@ -17,24 +17,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg2.errors
-from psycopg2.sql import SQL, Identifier
+from psycopg2.sql import SQL
 from sqlalchemy import text
 
-from plantao import database, ledger
 from plantao.errors import PlantaoError, TargetRefused
+from plantao.ledger import runs
 from plantao.load import copy_format
 from plantao.load import table as tables
-from plantao.locks import in_turn, take_lock
-from plantao.schema.grants import READER, SCORER
+from plantao.load.conflicts import Conflicts, met_twice
+from plantao.postgres import driver_errors, session
+from plantao.postgres.locks import DATABASE, take_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+    from datetime import date
 
+    from psycopg2.sql import Identifier
     from sqlalchemy import Connection
 
+    from plantao.config.table_name import Table
     from plantao.load.table import PredictionTable
+    from plantao.models.manifest import Output
     from plantao.score.batch import ScoredBatch
-    from plantao.score.manifest import Output
 
 # Rows that are scored before the transaction opens: a usual window is loaded in one short burst, and only a large one
 # keeps the transaction open while it is still being scored. Where scoring is fast, the transaction will be short
@@ -42,65 +46,6 @@ if TYPE_CHECKING:
 ROWS_BEFORE_LOAD = 400_000
 FIRST_ROWS, FIRST_SECONDS = 50_000, 2.0
 BATCHES_IN_FLIGHT = 3
-
-
-def find_table(connection: Connection, schema: str, name: str) -> dict[str, str] | None:
-    """Return the columns of a table as it exists, name to type; None when it does not exist."""
-    query = text(
-        "select a.attname, format_type(a.atttypid, null) from pg_attribute a join pg_class c on c.oid = a.attrelid"
-        " join pg_namespace n on n.oid = c.relnamespace"
-        " where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped"
-    )
-    with connection.begin():
-        rows = connection.execute(query, {"schema": schema, "name": name}).all()
-    return {str(name): str(kind) for name, kind in rows} or None
-
-
-def existing(connection: Connection, schema: str, names: Sequence[str]) -> list[str]:
-    """Return which of the tables exist."""
-    query = text("select tablename::text from pg_tables where schemaname = :schema and tablename = any(:names)")
-    return list(connection.execute(query, {"schema": schema, "names": list(names)}).scalars())
-
-
-def ensure_table(connection: Connection, table: PredictionTable) -> bool:
-    """Create the prediction table and its history when they are missing; return whether it was.
-
-    Raises TargetRefused when a table of this name cannot take the rows.
-    """
-    with database.explained("load", TargetRefused, f"looking for {table.shown}"):
-        found = find_table(connection, table.schema, table.name)
-    if found is not None:
-        if problems := tables.mismatches(table, found):
-            message = f"the prediction table {table.shown} does not fit: {'; '.join(problems)}. Nothing was written."
-            advice = "name another table in [load], or alter this one (its rows stay as they are)"
-            raise TargetRefused(message, advice, "load")
-        with database.explained("load", TargetRefused, f"adding columns to {table.shown}"), connection.begin():
-            for statement in tables.add_missing(table, found):
-                database.execute(connection, statement)
-        return False
-    with database.explained("load", TargetRefused, f"creating {table.shown}"), connection.begin():
-        # One lock for all tables: two jobs that start together may need the same new schema.
-        in_turn(connection, "plantao.create")
-        if connection.execute(text("select to_regnamespace(quote_ident(:s)) is null"), {"s": table.schema}).scalar():
-            database.execute(connection, SQL("create schema {}").format(Identifier(table.schema)))
-        for statement in tables.create(table):
-            database.execute(connection, statement)
-        hand_over(connection, table.schema, *table.tables)
-        reader = text("select exists (select from pg_roles where rolname = :reader)")
-        if connection.execute(reader, {"reader": READER}).scalar():
-            database.execute(connection, tables.let_read(table, READER))
-    return True
-
-
-def hand_over(connection: Connection, schema: str, *created: Identifier) -> None:
-    """Let the scorer role own new tables if we are a member of it: another member may score the next window."""
-    ours = text(
-        "select exists (select from pg_roles where rolname = :scorer and pg_has_role(oid, 'usage')"
-        " and has_schema_privilege(oid, :schema, 'create'))"
-    )
-    if connection.execute(ours, {"scorer": SCORER, "schema": schema}).scalar():
-        for table in created:
-            database.execute(connection, tables.hand_over(table, SCORER))
 
 
 @dataclass
@@ -120,6 +65,10 @@ class Load:
     dropped: int = 0
     """Rows that somebody else scored in the meantime."""
     rescored: int = 0
+    conflicts: Conflicts = field(default_factory=Conflicts)
+    """Of those dropped: the rows whose key has a prediction of another timestamp."""
+    moved_days: set[date] = field(default_factory=set)
+    """The local days that predictions were on which went to the history, where the new ones are on other days."""
     _staged: bool = False
     _scored_at: int = 0
     _queue: queue.Queue[ScoredBatch | None] = field(default_factory=lambda: queue.Queue(BATCHES_IN_FLIGHT))
@@ -195,24 +144,24 @@ class Load:
 
     def _begin(self) -> None:
         with (
-            database.explained("load", TargetRefused, f"opening the load into {self.table.shown}"),
-            database.deadline(self.connection, 2 * database.LOCK_SECONDS),
+            driver_errors.explained("load", TargetRefused, f"opening the load into {self.table.name}"),
+            session.deadline(self.connection, 2 * session.LOCK_SECONDS),
         ):
             self.connection.begin()
-            self._scored_at = take_lock(self.connection, f"plantao.load {self.table.shown}")
+            self._scored_at = take_lock(self.connection, f"plantao.load {self.table.name}", DATABASE)
             self._hold()
 
     def _hold(self) -> None:
         """Make sure, inside the transaction, that this attempt still has the right to write."""
-        ledger.hold(self.connection, self.run_id)
+        runs.hold(self.connection, self.run_id)
 
     def _write(self, batch: ScoredBatch) -> None:
         if not len(batch):
             return
         stream = copy_format.encode(self._columns(batch))
         with (
-            database.explained("load", TargetRefused, f"writing into {self.table.shown}"),
-            database.deadline(self.connection, 2 * database.STATEMENT_SECONDS),
+            driver_errors.explained("load", TargetRefused, f"writing into {self.table.name}"),
+            session.deadline(self.connection, 2 * session.STATEMENT_SECONDS),
         ):
             if self.expect_predictions or not self._copy_directly(stream):
                 stream.seek(0)
@@ -221,23 +170,25 @@ class Load:
     def _copy_directly(self, stream: Any) -> bool:
         """Copy into the table itself; False, and nothing changed, when a row has a prediction already."""
         into = tables.copy_into(self.table.identifier, self.table)
-        copied = _where_none_is(self.connection, lambda: database.copy_in(self.connection, into, stream))
+        copied = _where_none_is(self.connection, lambda: session.copy_in(self.connection, into, stream))
         self.scored += copied or 0
         return copied is not None
 
     def _copy_through_stage(self, stream: Any, count: int) -> None:
         stage = tables.STAGE
         if self._staged:
-            database.execute(self.connection, SQL("truncate {}").format(stage))
+            session.execute(self.connection, SQL("truncate {}").format(stage))
         else:
-            database.execute(self.connection, tables.create_stage(self.table))
+            session.execute(self.connection, tables.create_stage(self.table))
             self._staged = True
-        database.copy_in(self.connection, tables.copy_into(stage, self.table), stream)
+        session.copy_in(self.connection, tables.copy_into(stage, self.table), stream)
         if self.replace:
-            self.rescored += database.execute(self.connection, tables.move_to_history(self.table, self.run_id, stage))
+            self.rescored += move_to_history(self.connection, self.table, self.run_id, stage, self.moved_days)
             inserted = insert_staged(self.connection, self.table, stage)
         else:
-            inserted = database.execute(self.connection, tables.insert_missing(self.table, stage))
+            inserted = session.execute(self.connection, tables.insert_missing(self.table, stage))
+        if inserted < count:
+            self.conflicts.look(self.connection, self.table, self.run_id, stage, inserted)
         self.scored += inserted
         self.dropped += count - inserted
 
@@ -272,13 +223,24 @@ class Load:
         return columns
 
 
+def move_to_history(
+    connection: Connection, table: PredictionTable, run_id: int, stage: Identifier, days: set[date]
+) -> int:
+    """Move the predictions of the staged keys to the history, and return how many; adds to `days` what they leave."""
+    moved, own, left = session.fetch(connection, tables.move_to_history(table, run_id, stage))[0]
+    if own:
+        raise met_twice(run_id)
+    days.update(left)
+    return int(moved)
+
+
 def insert_staged(connection: Connection, table: PredictionTable, stage: Identifier) -> int:
     """Insert the staged rows that have no prediction, and return how many; the transaction must be open.
 
     Expects that none has one: to look for it row by row takes twice as long, and is done only where one turns up.
     """
-    inserted = _where_none_is(connection, lambda: database.execute(connection, tables.insert(table, stage)))
-    return database.execute(connection, tables.insert_missing(table, stage)) if inserted is None else inserted
+    inserted = _where_none_is(connection, lambda: session.execute(connection, tables.insert(table, stage)))
+    return session.execute(connection, tables.insert_missing(table, stage)) if inserted is None else inserted
 
 
 def _where_none_is(connection: Connection, write: Callable[[], int]) -> int | None:
@@ -293,6 +255,11 @@ def _where_none_is(connection: Connection, write: Callable[[], int]) -> int | No
     return written
 
 
-def part_table(run_id: int, part: int) -> str:
-    """Return the name of the table that holds one part of a run."""
-    return f"plantao_run_{run_id}_part_{part}"
+def part_table(connection: Connection, predictions: Table, run_id: int, part: int) -> Table:
+    """Return the table that holds one part of a run, beside the one that its rows belong to.
+
+    Its name has the ledger in it: another one in the same database has runs of the same numbers.
+    """
+    with session.transaction(connection):
+        ledger = connection.execute(text("select left(ledger_id::text, 8) from ledger")).scalar_one()
+    return predictions._replace(name=f"plantao_run_{run_id}_part_{part}_{ledger}")

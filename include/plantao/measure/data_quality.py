@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.sql import SQL, Identifier, Literal
 from sqlalchemy import text
 
-from plantao import database, ledger, log
+from plantao import log
 from plantao.errors import TargetRefused
-from plantao.extract.window import listed_days, of_days
-from plantao.job_types import parse_table_name
+from plantao.ledger import runs
+from plantao.ledger import session as ledger_session
 from plantao.load.table import shadow_job
 from plantao.measure import records
-from plantao.measure.count import cells
-from plantao.measure.count.summary import Scored, summarise
 from plantao.measure.metrics import history
 from plantao.measure.metrics.metric import Metric
+from plantao.measure.profile import counts
+from plantao.postgres import driver_errors, session
+from plantao.window import listed_days, of_days
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-    from plantao.extract.window import Window
-    from plantao.job import Job
-    from plantao.ledger import Role
+    from plantao.config.job import Job
+    from plantao.ledger.runs import Role
     from plantao.measure.records import Counted, State
-    from plantao.place import Place
+    from plantao.runtime import Place
+    from plantao.window import Window
 
 
 def data_quality(job: Job, window: Window, place: Place) -> list[Metric]:
@@ -36,9 +39,9 @@ def data_quality(job: Job, window: Window, place: Place) -> list[Metric]:
     Measuring again writes nothing when nothing has changed.
     """
     with (
-        ledger.session(job, place, f"plantao/{job.name}/measure") as connection,
-        database.explained("measure", TargetRefused, f"measuring {window.shown(job.zone)}"),
-        database.deadline(connection, database.STATEMENT_SECONDS),
+        ledger_session.session(job, place, f"plantao/{job.name}/measure") as connection,
+        driver_errors.explained("measure", TargetRefused, f"measuring {window.shown(job.zone)}"),
+        session.deadline(connection, session.STATEMENT_SECONDS),
         connection.begin(),
     ):
         found = [
@@ -57,7 +60,7 @@ def data_quality(job: Job, window: Window, place: Place) -> list[Metric]:
             ),
         ]
         days = listed_days(window, job.zone) or []
-        for role in ledger.ROLES if days else ():
+        for role in runs.ROLES if days else ():
             counted = records.counted(connection, job, role, days[0], days[-1])
             found += _of_days(job, role, counted)
         # What is known of a day from its own rows stands before what its runs saw, late rows of other days included.
@@ -81,7 +84,7 @@ def _of_days(job: Job, role: Role, counted: Mapping[int, Counted]) -> Iterator[M
 
 def _of_column(window: Window, version: int, role: Role, column: str, state: State) -> Iterator[Metric]:
     """Yield the shares of a column's rows that are missing, never seen in training, or out of its range."""
-    n, found = state["rows"], cells.shares(cells.cells(state))
+    n, found = state["rows"], counts.shares(counts.cells(state))
     if found is None:
         return
     yield Metric(window, version, "null_share", found.missing, n, column, role=role)
@@ -92,16 +95,19 @@ def _of_column(window: Window, version: int, role: Role, column: str, state: Sta
 
 
 def _scored(connection: Connection, job: Job, window: Window) -> list[Scored]:
-    schema, name = parse_table_name(job.load.table)
     there = text("select to_regclass(format('%I.%I', cast(:s as text), cast(:t as text))) is not null")
-    if not connection.execute(there, {"s": schema, "t": name}).scalar():
+    if not connection.execute(there, {"s": job.load.table.schema, "t": job.load.table.name}).scalar():
         return []
     query = SQL(
-        "select p.model_version, count(*), count(*) filter (where r.window_start > p.source_timestamp), avg(p.score)"
-        " from {} as p left join runs as r using (run_id)"
-        " where p.source_timestamp >= {}::timestamptz and p.source_timestamp < {}::timestamptz group by 1 order by 1"
-    ).format(Identifier(schema, name), Literal(window.start), Literal(window.end))
-    return [Scored(*row) for row in database.fetch(connection, query)]
+        "with p as materialized (select model_version, run_id, source_timestamp, score from {}"
+        " where source_timestamp >= {}::timestamptz and source_timestamp < {}::timestamptz),"
+        # By their numbers, because a join would read all runs there ever were.
+        " r as materialized (select run_id, window_start from runs where run_id = any(array(select distinct run_id"
+        " from p)))"
+        " select p.model_version, count(*), count(*) filter (where r.window_start > p.source_timestamp), avg(p.score)"
+        " from p left join r using (run_id) group by 1 order by 1"
+    ).format(Identifier(*job.load.table), Literal(window.start), Literal(window.end))
+    return [Scored(*row) for row in session.fetch(connection, query)]
 
 
 def _open_rejects(connection: Connection, job: Job, window: Window) -> int:
@@ -120,3 +126,46 @@ def _profiles(connection: Connection, job: Job, window: Window, role: Role) -> l
     values = {"job": job.name, "role": role, "start": window.start, "end": window.end}
     rows = connection.execute(query, values).all()
     return [(row.model_version, row.profile) for row in rows]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the prediction table holds for a window and a version."""
+
+    model_version: int
+    rows: int
+    late: int
+    mean_score: float | None
+
+
+def summarise(
+    window: Window,
+    scored: Sequence[Scored],
+    rejected: int | None,
+    profiles: Sequence[tuple[int, Mapping[str, Any]]],
+    role: Role = "champion",
+) -> list[Metric]:
+    """Return the metrics of a window, for the versions in one role.
+
+    `scored` has one entry per version; `rejected` counts the open rejects of the window, where there can be any;
+    `profiles` are those of the window's runs, each with its version.
+    """
+    metrics = []
+    for part in scored:
+        metrics += [
+            Metric(window, part.model_version, "rows", part.rows, part.rows),
+            Metric(window, part.model_version, "late_rows", part.late, part.rows),
+            Metric(window, part.model_version, "mean_score", part.mean_score, part.rows),
+        ]
+    for version in sorted({version for version, _ in profiles}):
+        rows, missing = 0, Counter[str]()
+        for profile in (profile for v, profile in profiles if v == version):
+            rows += profile["rows"]
+            missing.update(profile["missing"])
+        for column, count in missing.items():
+            metrics.append(Metric(window, version, "null_share", count / rows if rows else None, rows, column))
+    newest = max((m.model_version for m in metrics), default=None)
+    if newest is not None and rejected is not None:
+        total = rejected + sum(part.rows for part in scored)
+        metrics.append(Metric(window, newest, "rejected_share", rejected / total if total else None, total))
+    return [replace(metric, role=role) for metric in metrics]

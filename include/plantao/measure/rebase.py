@@ -16,22 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import text
 
-from plantao import database, ledger, log
+from plantao import log
 from plantao.errors import SourceRefused, TargetRefused, UsageError
 from plantao.extract import query, read
-from plantao.extract.window import of_days
-from plantao.job_types import parse_table_name
+from plantao.ledger import session
 from plantao.load.table import shadow_job
-from plantao.locks import take_lock
 from plantao.measure import records
-from plantao.measure.count import answered
-from plantao.measure.count.bins import SCORE_BINS, labels
-from plantao.measure.lanes.episode import REFERENCE_DAYS
-from plantao.measure.outcome.maturity import day_is_mature
-from plantao.measure.outcome.tally import Tally, merged
+from plantao.measure.detect.findings import REFERENCE_DAYS
+from plantao.measure.outcomes.maturity import day_is_mature
+from plantao.measure.outcomes.tally import Tally, merged
+from plantao.measure.profile import replay
+from plantao.measure.profile.bins import SCORE_BINS, labels
 from plantao.measure.reference import Days, performance_of, reference_profile
-from plantao.score import registry
+from plantao.models import registry
+from plantao.postgres import driver_errors
+from plantao.postgres.locks import DATABASE, take_lock
 from plantao.score.predict import raw_of, to_frame
+from plantao.window import of_days
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from plantao.extract.window import Window
-    from plantao.job import Job
-    from plantao.place import Place
-    from plantao.score.manifest import Manifest, Output
+    from plantao.config.job import Job
+    from plantao.models.manifest import Manifest, Output
+    from plantao.runtime import Place
+    from plantao.window import Window
 
 MOST_ROWS = 200_000
 
@@ -76,7 +77,7 @@ def rebase(job: Job, place: Place, since: date, why: str) -> Rebased:
 
     Raises UsageError when there is nothing to draw it from.
     """
-    with ledger.session(job, place, f"plantao/{job.name}/rebase") as connection:
+    with session.session(job, place, f"plantao/{job.name}/rebase") as connection:
         version = registry.champion(connection, job.score.model).version
         until = records.last_day(connection, job)
         if until is None or until < since:
@@ -92,8 +93,8 @@ def rebase(job: Job, place: Place, since: date, why: str) -> Rebased:
             raise UsageError(message, "let it score for some weeks first")
         profile = _profile(rows, manifest, job)
         tallied = records.tallies(connection, job, "champion", since, until).get(version, {})
-        mature = _with_outcomes(profile, job, manifest.output, tallied, ledger.now(connection))
-        with database.explained("measure", TargetRefused, "writing the baseline"), connection.begin():
+        mature = _with_outcomes(profile, job, manifest.output, tallied, session.now(connection))
+        with driver_errors.explained("measure", TargetRefused, "writing the baseline"), connection.begin():
             number = _write(connection, job, version, profile, (since, until), why)
     found = Rebased(job.name, version, number, since, until, rows.num_rows, profile["days"]["count"], mature)
     log.event("baseline drawn anew", {**vars(found), "why": why})
@@ -103,12 +104,12 @@ def rebase(job: Job, place: Place, since: date, why: str) -> Rebased:
 def _rows(connection: Connection, job: Job, place: Place, window: Window, manifest: Manifest) -> pa.Table:
     """Return the rows of a window that the version has scored, with its answers; of many rows a sample by key."""
     with (
-        database.explained("measure", SourceRefused, "reading the rows again"),
-        answered.opened(job, place, connection) as both_sides,
+        driver_errors.explained("measure", SourceRefused, "reading the rows again"),
+        replay.opened(job, place, connection) as both_sides,
     ):
         source = read.source_of(job, both_sides.snapshot, connection)
         features = query.select_features([manifest.contract], source.types)
-        of = answered.slices(sum(both_sides.versions(source, window).values()), MOST_ROWS) or 1
+        of = replay.slices(sum(both_sides.versions(source, window).values()), MOST_ROWS) or 1
         batches = both_sides.rows(source, window, features.named, (0, of))
         scored = [rows.filter(pc.equal(rows.column("v"), manifest.version)) for rows in batches]
         return pa.concat_tables(scored) if scored else pa.table({})
@@ -116,9 +117,9 @@ def _rows(connection: Connection, job: Job, place: Place, window: Window, manife
 
 def _profile(rows: pa.Table, manifest: Manifest, job: Job) -> dict[str, Any]:
     contract, output = manifest.contract, manifest.output
-    frame = to_frame([answered.column(rows, f"f{place}") for place in range(len(contract.columns))], contract)
+    frame = to_frame([replay.column(rows, f"f{place}") for place in range(len(contract.columns))], contract)
     days = Days(rows.column("t").to_pandas(), job.zone, threshold=job.score.threshold)
-    given = answered.answers_of(rows, output)
+    given = replay.answers_of(rows, output)
     scores = raw_of(given.score, output) if given.scores is None else given.scores
     return reference_profile(frame, contract, scores, output, days)
 
@@ -162,7 +163,7 @@ def _write(  # noqa: PLR0913, PLR0917 - what a baseline is known by
     values = {"job": job.name, "version": version, "from": days[0], "until": days[1], "who": getpass.getuser()}
     # A run makes its rows visible before, and its days are found below; or after, and finds this baseline itself.
     for one in (job, shadow_job(job)):
-        take_lock(connection, "plantao.load {}.{}".format(*parse_table_name(one.load.table)))
+        take_lock(connection, f"plantao.load {one.load.table}", DATABASE)
     insert = text(
         "insert into reference_versions (job, model_version, reference_version, reference, from_day, until_day, who,"
         " why) select :job, :version, coalesce(max(reference_version), 1) + 1, cast(:reference as jsonb), :from,"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from plantao import database, log
+from plantao import log
 from plantao.errors import PlantaoError
-from plantao.measure.outcome.tally import Tally
-from plantao.score import model_store
+from plantao.measure.outcomes.tally import Tally
+from plantao.models import store
+from plantao.postgres import session
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from plantao.job import Job
-    from plantao.ledger import Role
-    from plantao.place import Place
-    from plantao.score.manifest import Manifest
+    from plantao.config.job import Job
+    from plantao.ledger.runs import Role
+    from plantao.models.manifest import Manifest
+    from plantao.runtime import Place
 
 State = dict[str, Any]
 
@@ -52,7 +53,7 @@ def counted(  # noqa: PLR0913 - which days of whom
         " order by model_version, reference_version"
     )
     values = {"job": job.name, "role": role, "first": first, "last": last, "only": only_scores}
-    with database.transaction(connection):
+    with session.transaction(connection):
         rows = connection.execute(query, values).all()
     newest: dict[int, int] = {}
     for row in rows:
@@ -74,7 +75,7 @@ def tallies(
     )
     values = {"job": job.name, "role": role, "first": first, "last": last}
     found: dict[int, dict[date, dict[str, Tally]]] = defaultdict(lambda: defaultdict(dict))
-    with database.transaction(connection):
+    with session.transaction(connection):
         for row in connection.execute(query, values):
             found[row.model_version][row.day][row.segment] = Tally(row.rows, row.labelled, row.state)
     return {version: dict(days) for version, days in found.items()}
@@ -83,7 +84,7 @@ def tallies(
 def last_day(connection: Connection, job: Job) -> date | None:
     """Return the newest day that the champion has predictions for; None when there is none."""
     query = text("select max(day) from daily_state where job = :job and role = 'champion'")
-    with database.transaction(connection):
+    with session.transaction(connection):
         found: date | None = connection.execute(query, {"job": job.name}).scalar_one()
     return found
 
@@ -93,7 +94,7 @@ def manifests(job: Job, place: Place, versions: Collection[int]) -> dict[int, Ma
     found = {}
     for version in sorted(versions):
         try:
-            found[version] = model_store.read_manifest(place.settings.model_store, job.score.model, version)
+            found[version] = store.read_manifest(place.settings.model_store, job.score.model, version)
         except PlantaoError as error:
             log.event("version cannot be measured", {"job": job.name, "version": version, "error": str(error)}, 30)
     return found
@@ -101,6 +102,9 @@ def manifests(job: Job, place: Place, versions: Collection[int]) -> dict[int, Ma
 
 def versions(connection: Connection, job: Job) -> list[int]:
     """Return the versions that have predictions of a job."""
-    query = text("select distinct model_version from runs where job = :job and status = 'succeeded' order by 1")
-    with database.transaction(connection):
-        return [v for v in connection.execute(query, {"job": job.name}).scalars() if v is not None]
+    query = text(
+        "select version from models as m where model = :model and exists (select from runs as r where r.job = :job"
+        " and r.status = 'succeeded' and r.model_version = m.version) order by 1"
+    )
+    with session.transaction(connection):
+        return list(connection.execute(query, {"job": job.name, "model": job.score.model}).scalars())

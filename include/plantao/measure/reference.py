@@ -16,23 +16,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from plantao.measure.count import cells
-from plantao.measure.count.bins import SCORE_BINS, labels, number_cells, score_bin
-from plantao.measure.count.sketch import Sketch
-from plantao.measure.lanes import drift
+from plantao.measure.detect import drift
 from plantao.measure.metrics import quality
-from plantao.measure.outcome.tally import tally_of
+from plantao.measure.outcomes.tally import tally_of
+from plantao.measure.profile import counts as cells
+from plantao.measure.profile.bins import SCORE_BINS, labels, number_cells, score_bin
+from plantao.measure.profile.sketch import Sketch
 from plantao.score.predict import answers, arrow_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, tzinfo
 
-    from plantao.measure.count.sketch import State
-    from plantao.measure.outcome.tally import Tally
-    from plantao.score.manifest import Output
+    from plantao.measure.outcomes.tally import Tally
+    from plantao.measure.profile.sketch import State
+    from plantao.models.contract import Column, Contract
+    from plantao.models.manifest import Output
     from plantao.score.predict import Answers
-    from plantao.validate.contract import Column, Contract
 
 Array = np.ndarray[Any, Any]
 NUMBER_BINS = 20

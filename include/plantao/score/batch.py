@@ -1,28 +1,31 @@
 """One batch on its way: hold it against the contract, ask the model, keep the two outcomes apart.
 
-Pure but for the stopwatch. The columns arrive by place (see `extract.query`): keys k0…, instant t, late, edit time c,
-features f0…. Keys stay in Arrow from the source to the target.
+Pure. The stopwatch is the caller's. The columns arrive by place (see `extract.query`): keys k0…, instant t, late, edit
+time c, features f0…. Keys stay in Arrow from the source to the target.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from plantao.extract import keys, moment
-from plantao.measure.control import control_group
+from plantao.extract import keys
+from plantao.extract import timestamps as moment
+from plantao.score.accounted import MET_AGAIN, Accounted, digests, judge_of
+from plantao.score.control_group import control_group
 from plantao.score.predict import answers, predict, to_frame
 from plantao.validate.verdict import judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.job import Job
+    from plantao.config.job import Job
     from plantao.log import Stopwatch
-    from plantao.score.manifest import Manifest
+    from plantao.models.manifest import Manifest
     from plantao.score.predict import Answers
     from plantao.validate.verdict import Mask, Reject
 
@@ -54,6 +57,10 @@ class RejectedRow:
     column: str | None
     detail: str
     row: Mapping[str, Any] | None = None
+    late: bool = False
+    """Whether it is a row of an earlier window, for which the run looked back."""
+    digest: str | None = None
+    """Shows a later run whether the row, or what decides about it, has changed; None for what is always met again."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +85,32 @@ class BatchScorer:
     manifest: Manifest
     model: Any = field(repr=False)
     predicted: pa.Table | None = None
-    """Keys to leave out, where the source's own query could not."""
+    """Keys and timestamps to leave out, where the source's own query could not."""
     duplicates: pa.Table | None = None
     """Keys that more than one owed row has."""
     places: Sequence[int] | None = None
     """Which columns f0… are this model's features, in the order of its contract; None means all of them."""
     segments: Sequence[int] = ()
     """Which columns f0… are the job's segments."""
+    accounted: Accounted = field(default_factory=Accounted)
+    """The late rows that open rejects account for."""
+
+    def without_accounted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows without those that an open reject accounts for: they are neither read nor judged again."""
+        places = self.accounted.may_hold(batch)
+        if not len(places):
+            return batch
+        some = batch.take(pa.array(places))
+        known = np.array([one in self.accounted.digests for one in digests(some, self._features(some), self._judge)])
+        if self.duplicates is not None:  # a key that has a twin now is judged with it
+            known &= ~_is_among(some, self.duplicates)
+        left = np.ones(len(batch), dtype=bool)
+        left[places[known]] = False
+        return _only(batch, left)
+
+    @cached_property
+    def _judge(self) -> bytes:
+        return judge_of(self.job, self.manifest)
 
     def _features(self, batch: pa.RecordBatch) -> list[pa.Array]:
         places = range(len(self.manifest.contract.columns)) if self.places is None else self.places
@@ -94,19 +120,19 @@ class BatchScorer:
         """Validate and score one batch."""
         with watch.step("validate"):
             if self.predicted is not None:
-                batch = _only(batch, ~_is_among(batch, self.predicted))
+                batch = _only(batch, ~_is_among(batch, self.predicted, by=["t"]))
             key_arrays = [batch.column(name) for name in keys.key_names(batch)]
             features = self._features(batch)
             duplicates = _is_among(batch, self.duplicates) if self.duplicates is not None else None
             rules = self.job.validation.columns
             verdict = judge(key_arrays, features, self.manifest.contract, rules, duplicates)
-            rejected = [self._rejected(batch, reject) for reject in verdict.rejects]
+            rejected = self._rejected(batch, verdict.rejects)
             accepted = _only(batch, verdict.accepted)
         with watch.step("score"):
             features = self._features(accepted)
             raw, failed = predict(self.model, to_frame(features, self.manifest.contract), self.manifest.output)
             if failed:
-                rejected += [self._rejected(accepted, reject) for reject in failed]
+                rejected += self._rejected(accepted, failed)
                 answered = np.ones(len(accepted), dtype=bool)
                 answered[[reject.row for reject in failed]] = False
                 raw, accepted = raw[answered], _only(accepted, answered)
@@ -125,7 +151,14 @@ class BatchScorer:
         segments = [accepted.column(f"f{place}") for place in self.segments]
         return BatchResult(len(batch), late, scored, features, rejected, segments)
 
-    def _rejected(self, batch: pa.RecordBatch, reject: Reject) -> RejectedRow:
+    def _rejected(self, batch: pa.RecordBatch, found: Sequence[Reject]) -> list[RejectedRow]:
+        if not found:
+            return []
+        some = batch.take(pa.array([reject.row for reject in found]))
+        of_all = digests(some, self._features(some), self._judge)
+        return [self._rejected_row(batch, *one) for one in zip(found, of_all, strict=True)]
+
+    def _rejected_row(self, batch: pa.RecordBatch, reject: Reject, digest: str) -> RejectedRow:
         row = None
         if self.job.validation.keep_rejected_rows:
             features = zip(self.manifest.contract.columns, self._features(batch), strict=True)
@@ -137,6 +170,8 @@ class BatchScorer:
             column=reject.column,
             detail=reject.detail,
             row=row,
+            late=batch.column("late")[reject.row].as_py(),
+            digest=None if reject.reason in MET_AGAIN else digest,
         )
 
 
@@ -144,12 +179,12 @@ def _only(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
     return batch if mask.all() else batch.filter(pa.array(mask))
 
 
-def _is_among(batch: pa.RecordBatch, known: pa.Table) -> Mask:
-    """Mark the rows whose key is among the known ones."""
-    names = keys.key_names(batch)
+def _is_among(batch: pa.RecordBatch, known: pa.Table, by: Sequence[str] = ()) -> Mask:
+    """Mark the rows whose key, and whose columns in `by`, are among the known ones."""
+    names = [*keys.key_names(batch), *by]
     rows = pa.table([*(batch.column(name) for name in names), np.arange(len(batch))], [*names, "place"])
     mask = np.zeros(len(batch), dtype=bool)
-    mask[keys.also_in(rows, known).column("place").to_numpy()] = True
+    mask[keys.also_in(rows, known, by).column("place").to_numpy()] = True
     return mask
 
 

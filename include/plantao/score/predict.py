@@ -19,8 +19,8 @@ from plantao.validate.verdict import Reject
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plantao.score.manifest import Output
-    from plantao.validate.contract import Column, Contract
+    from plantao.models.contract import Column, Contract
+    from plantao.models.manifest import Output
 
 # More rows than this on which the model raises, one by one, is a broken model and not bad rows.
 FAILING_ROWS = 100

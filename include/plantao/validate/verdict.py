@@ -6,21 +6,25 @@ of the contract. Reasons never quote a value, because values may be personal dat
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plantao.extract import moment
-from plantao.validate import value
+from plantao.errors import TooManyRejected
+from plantao.extract import timestamps
+from plantao.extract.source import missing_columns
+from plantao.models.contract import differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.job import ColumnRule
-    from plantao.validate.contract import Column, Contract
+    from plantao.config.job import ColumnRule, Job
+    from plantao.models.contract import Column, Contract
+
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Reason = Literal[
@@ -130,11 +134,11 @@ def _column_faults(column: Column, array: pa.Array, rule: ColumnRule | None) -> 
 
 def _what_no_frame_holds(column: Column, array: pa.Array) -> list[tuple[Mask, Reason, str]]:
     faults: list[tuple[Mask, Reason, str]] = []
-    if column.kind == "text" and (no_text := value.unreadable(array)) is not None:
+    if column.kind == "text" and (no_text := unreadable(array)) is not None:
         faults.append((_to_mask(no_text), "out_of_range", "its bytes are no text in UTF-8"))
     if column.kind in {"date", "timestamp"}:
-        faults.append((_to_mask(moment.is_infinite(array)), "not_finite", "infinite"))
-        if (beyond := value.beyond_the_frame(column, array)) is not None:
+        faults.append((_to_mask(timestamps.is_infinite(array)), "not_finite", "infinite"))
+        if (beyond := beyond_the_frame(column, array)) is not None:
             faults.append((_to_mask(beyond), "out_of_range", f"beyond the calendar of {column.dtype}"))
     return faults
 
@@ -147,3 +151,68 @@ def _unknown(array: pa.Array, values: Sequence[object]) -> Mask:
 def _to_mask(array: pa.Array) -> Mask:
     mask: Mask = array.to_numpy(zero_copy_only=False).astype(bool, copy=False)
     return mask
+
+
+EXAMPLES_SHOWN = 3
+
+
+def refuse_too_many(job: Job, rejects: Sequence[Mapping[str, Any]], total: int) -> None:
+    """Raise TooManyRejected when more of the run's own `total` rows would be rejected than the job allows.
+
+    Rejects among late rows are those of earlier windows, and no part of this share.
+    """
+    own = [reject for reject in rejects if not reject.get("late")]
+    rejected, limit = len(own), job.validation.at_most_rejected
+    if not total or rejected / total <= limit:
+        return
+    reasons = Counter((reject["reason"], reject["column_name"] or "key") for reject in own).most_common()
+    listed = ", ".join(f"{count} {reason} ({column})" for (reason, column), count in reasons[:EXAMPLES_SHOWN])
+    examples = ", ".join(str(reject["key"]) for reject in own[:EXAMPLES_SHOWN])
+    message = (
+        f"{rejected} of {total} rows would be set aside, more than at_most_rejected = {limit:g} allows: {listed}; "
+        f"for instance {examples}. Nothing was written."
+    )
+    raise TooManyRejected(message, "look at these rows at the source, or change the limit", "validate")
+
+
+def source_problems(job: Job, source_types: Mapping[str, str], contract: Contract) -> list[str]:
+    """Return everything that keeps the job from scoring this source with this model.
+
+    `source_types` gives the PostgreSQL type of each column of the source.
+    """
+    return [
+        *missing_columns(job, source_types),
+        *differences(contract, source_types),
+        *rule_problems(job.validation.columns, contract),
+    ]
+
+
+# Whole days since 1970.
+OF_PYTHON = (-719_162, 2_932_896)
+OF_NANOSECONDS = (-106_751, 106_750)
+
+
+def unreadable(array: pa.Array) -> pa.Array | None:
+    """Mark the texts whose bytes are not UTF-8; None when there are none."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array([not _is_text(value) for value in array.cast(pa.binary())])
+    return None
+
+
+def _is_text(value: pa.Scalar) -> bool:
+    try:
+        (value.as_py() or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def beyond_the_frame(column: Column, array: pa.Array) -> pa.Array | None:
+    """Mark the finite dates and moments that the column's dtype cannot hold; None when it can hold them all."""
+    if column.kind == "date":
+        return timestamps.is_outside(array, *OF_PYTHON)
+    if "[ns" in column.dtype:
+        return timestamps.is_outside(array, *OF_NANOSECONDS)
+    return None

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plantao.measure.metrics import ranking
-from plantao.measure.metrics.figure import Figure, between_none_and_one, f1, mean, share
+from plantao.measure.metrics.metric import Figure, between_none_and_one, f1, mean, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from plantao.measure.outcome.tally import Numbers, Tally
+    from plantao.measure.outcomes.tally import Numbers, Tally
 
 
 @dataclass(frozen=True)

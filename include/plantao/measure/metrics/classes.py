@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plantao.measure.metrics import ranking
-from plantao.measure.metrics.figure import Figure, between_none_and_one, f1, mean, share
 from plantao.measure.metrics.interval import UNKNOWN, of_mean_of_shares
+from plantao.measure.metrics.metric import Figure, between_none_and_one, f1, mean, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from plantao.measure.outcome.tally import Tally
+    from plantao.measure.outcomes.tally import Tally
 
 
 @dataclass(frozen=True)

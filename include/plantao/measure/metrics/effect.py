@@ -9,23 +9,23 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plantao.measure.count.bins import label
 from plantao.measure.metrics import regression
-from plantao.measure.metrics.figure import Figure
 from plantao.measure.metrics.interval import UNKNOWN, around
+from plantao.measure.metrics.metric import Figure, Measurement
 from plantao.measure.metrics.objective import NOT_POSITIVE, cells, moments, values_of
-from plantao.measure.metrics.quality import Measurement, judged, measure_tally, measured, renamed
+from plantao.measure.metrics.quality import judged, measure_tally, measured, renamed
 from plantao.measure.metrics.strata import FEW, Stratum, is_withheld, sample_of, strata_of
 from plantao.measure.metrics.weighting import WEIGHTED, worth
-from plantao.measure.outcome.tally import Tally, merged
+from plantao.measure.outcomes.tally import Tally, merged
+from plantao.measure.profile.bins import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from plantao.job import Worth
+    from plantao.config.job import Worth
+    from plantao.measure.metrics.metric import Status
     from plantao.measure.metrics.objective import Cell
-    from plantao.measure.metrics.quality import Status
-    from plantao.measure.outcome.tally import Kind, Label
+    from plantao.measure.outcomes.tally import Kind, Label
 
 IMPOSSIBLE = 6.0
 """A control group further than this many standard deviations from its share is not what the hash has chosen."""

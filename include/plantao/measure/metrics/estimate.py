@@ -20,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from plantao.measure.lanes.distance import Counts
+    from plantao.measure.profile.bins import Counts
 
 BINS = 200
 FEWEST_ROWS = 30

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from plantao import database
-from plantao.extract.window import Window
 from plantao.measure.metrics.metric import Metric
+from plantao.postgres import session
+from plantao.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from plantao.job import Job
+    from plantao.config.job import Job
     from plantao.measure.metrics.metric import Key
 
 ROWS_AT_ONCE = 5_000
@@ -32,7 +32,7 @@ def keep(connection: Connection, job: Job, metrics: Iterable[Metric]) -> int:
     In the caller's transaction, or in one of its own.
     """
     given = list(metrics)
-    with database.transaction(connection):
+    with session.transaction(connection):
         known = {metric.key: metric for metric in newest(connection, job, {metric.window for metric in given})}
         new = [metric for metric in given if not _same(known.get(metric.key), metric)]
         for start in range(0, len(new), ROWS_AT_ONCE):
@@ -84,7 +84,7 @@ def _newest(connection: Connection, job: Job, condition: str, **values: object) 
         f" {COLUMNS}, {FIGURES} from metrics where job = :job and {condition}"
         " order by window_start, name, column_name, segment, model_version, role, window_end, metric_id desc"
     )
-    with database.transaction(connection):
+    with session.transaction(connection):
         rows = connection.execute(query, {**values, "job": job.name}).mappings().all()
     return [_metric(dict(row)) for row in rows]
 

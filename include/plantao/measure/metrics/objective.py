@@ -10,18 +10,18 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from plantao.measure.count.bins import label
-from plantao.measure.metrics.figure import Figure
 from plantao.measure.metrics.interval import UNKNOWN, of_mean, student
-from plantao.measure.metrics.quality import Measurement, judged, measured
+from plantao.measure.metrics.metric import Figure, Measurement
+from plantao.measure.metrics.quality import judged, measured
+from plantao.measure.profile.bins import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from plantao.job import Worth
+    from plantao.config.job import Worth
     from plantao.measure.metrics.interval import Interval
-    from plantao.measure.outcome.tally import Label, Tally
+    from plantao.measure.outcomes.tally import Label, Tally
 
 BLOCKS = 20
 FEWEST_BLOCKS = 10

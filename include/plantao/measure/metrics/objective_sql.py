@@ -15,13 +15,14 @@ from psycopg2.sql import SQL, Composable, Identifier
 from psycopg2.sql import Literal as Value
 from sqlalchemy import text
 
-from plantao import database
 from plantao.errors import DatabaseUnavailable, ObjectiveFailed, TargetRefused
-from plantao.extract.window import of_days
-from plantao.measure.outcome import maturity
-from plantao.measure.outcome import query as outcome_query
-from plantao.measure.outcome.copy import STEP, copy_over
-from plantao.measure.outcome.outcomes import targets
+from plantao.measure.outcomes import maturity
+from plantao.measure.outcomes import query as outcome_query
+from plantao.measure.outcomes.fetch import STEP, copy_over
+from plantao.measure.outcomes.join import targets
+from plantao.postgres import driver_errors, pinned, session
+from plantao.postgres.replaced import whole_snapshot
+from plantao.window import of_days
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from plantao.extract.window import Window
-    from plantao.job import Job
-    from plantao.ledger import Role
-    from plantao.measure.outcome.outcomes import Target
-    from plantao.place import Place
-    from plantao.score.manifest import Output
+    from plantao.config.job import Job
+    from plantao.ledger.runs import Role
+    from plantao.measure.outcomes.join import Target
+    from plantao.models.manifest import Output
+    from plantao.runtime import Place
+    from plantao.window import Window
 
 DAYS_AT_ONCE = 31
 BLOCKS = 20
@@ -110,10 +111,10 @@ def _over(
     objective = job.measure.objective
     assert objective is not None
     assert objective.sql is not None
-    with database.explained(STEP, TargetRefused, "joining predictions with outcomes"), connection.begin():
-        database.execute(connection, create(target, *of))
+    with driver_errors.explained(STEP, TargetRefused, "joining predictions with outcomes"), connection.begin():
+        session.execute(connection, create(target, *of))
         query = SQL("select model_version, count(*) from {} group by 1 order by 1").format(outcome_query.SCORED)
-        versions = database.fetch(connection, query)
+        versions = session.fetch(connection, query)
     try:
         if versions:
             check(objective.sql, place, job, connection, target)
@@ -171,10 +172,10 @@ def check(sql: str, place: Place, job: Job, connection: Connection, target: Targ
     statement = over(sql, target, target.table.name, nothing, SQL("false"))
     address = place.address(job.load.connection)
     with (
-        database.explained(STEP, ObjectiveFailed, "looking at the SQL of [measure.objective]"),
-        database.snapshot(address, f"plantao/{job.name}/measure") as snapshot,
+        driver_errors.explained(STEP, ObjectiveFailed, "looking at the SQL of [measure.objective]"),
+        whole_snapshot(address, f"plantao/{job.name}/measure", pinned.LOGIN_PATH) as snapshot,
     ):
-        columns = snapshot.schema(database.quoted(connection, statement))
+        columns = snapshot.schema(session.quoted(connection, statement))
     if len(columns) != 1:
         message = f"the SQL of [measure.objective] gives {len(columns)} columns."
         raise ObjectiveFailed(message, "let it give one number", STEP)
@@ -208,8 +209,8 @@ def _value_if_any(connection: Connection, job: Job, target: Target, condition: C
 
 def _sizes(connection: Connection, condition: Composable) -> list[tuple[Any, ...]]:
     query = SQL("select plantao_block, count(*) from {} where {} group by 1 order by 1")
-    with database.explained(STEP, TargetRefused, "counting known outcomes"), connection.begin():
-        return database.fetch(connection, query.format(outcome_query.SCORED, condition))
+    with driver_errors.explained(STEP, TargetRefused, "counting known outcomes"), connection.begin():
+        return session.fetch(connection, query.format(outcome_query.SCORED, condition))
 
 
 def _value(connection: Connection, job: Job, target: Target, condition: Composable) -> float | None:
@@ -219,20 +220,20 @@ def _value(connection: Connection, job: Job, target: Target, condition: Composab
     statement = over(objective.sql, target, outcome_query.SCORED, SQL("plantao_outcome"), condition)
     try:
         with (
-            database.explained(STEP, ObjectiveFailed, "running the SQL of [measure.objective]"),
-            database.deadline(connection, 2 * SECONDS),
+            driver_errors.explained(STEP, ObjectiveFailed, "running the SQL of [measure.objective]"),
+            session.deadline(connection, 2 * SECONDS),
             connection.begin(),
         ):
             # The search path as where the job's query runs: the client's tables need no schema, the ledger's do.
             for setting in (
                 "set transaction read only",
                 f"set local statement_timeout = '{SECONDS}s'",
-                'set local search_path = "$user", public, pg_temp',
+                *pinned.follow_login(),
             ):
                 connection.execute(text(setting))
-            rows = database.fetch(connection, statement)
+            rows = session.fetch(connection, statement)
     except DatabaseUnavailable as error:
-        if database.sqlstate_of(error.__cause__ or error) != "57014":
+        if driver_errors.sqlstate_of(error.__cause__ or error) != "57014":
             raise
         message = f"the SQL of [measure.objective] took more than {SECONDS} s."
         raise ObjectiveFailed(message, "make it cheaper", STEP) from error

@@ -7,19 +7,19 @@ of the others with it, and none is ever NaN.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from plantao.measure.count.bins import label
 from plantao.measure.metrics import binary, classes, regression
-from plantao.measure.metrics.figure import Figure
+from plantao.measure.metrics.metric import Figure
+from plantao.measure.profile.bins import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from plantao.measure.outcome.tally import Kind, Label, Tally
+    from plantao.measure.outcomes.tally import Kind, Label, Tally
+from plantao.measure.metrics.metric import Measurement, Status
 
-Status = Literal["ok", "not_enough", "undefined", "failed", "no_rows", "no_labels", "provisional"]
 ENOUGH = 10
 """Below it a share's interval is wider than half of all it could be (Wilson: 5 of 9 is 0.27 to 0.81)."""
 ENOUGH_OF_A_SEGMENT = 100
@@ -30,21 +30,6 @@ METRICS_OF: dict[str, Mapping[str, Callable[[Any], list[Figure]]]] = {
     "multiclass": classes.METRICS,
     "regression": regression.METRICS,
 }
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One metric of a period; `value`, `lower` and `upper` are finite or None."""
-
-    name: str
-    value: float | None
-    lower: float | None
-    upper: float | None
-    n: int
-    """The rows it rests on: for a share those that it is a share of."""
-    status: Status
-    column: str = ""
-    """Of what it is a part: a class, or the quantile of an error."""
 
 
 def measure_tally(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from plantao.measure.outcome.tally import Numbers
+    from plantao.measure.outcomes.tally import Numbers
 
 GROUPS = 10
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from plantao.measure.metrics.figure import Figure, mean
 from plantao.measure.metrics.interval import UNKNOWN, ranks_of_quantile
-from plantao.measure.outcome.tally import edges_of_error
+from plantao.measure.metrics.metric import Figure, mean
+from plantao.measure.outcomes.tally import edges_of_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from plantao.measure.outcome.tally import Tally
+    from plantao.measure.outcomes.tally import Tally
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 # A spread of the outcomes below this share of their mean square is nothing but rounding.

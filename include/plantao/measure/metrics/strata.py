@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plantao.measure.metrics.interval import of_share
-from plantao.measure.outcome.tally import CLIP
+from plantao.measure.outcomes.tally import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from plantao.measure.outcome.tally import Codes, Numbers, Tally
+    from plantao.measure.outcomes.tally import Codes, Numbers, Tally
 
 Row = tuple[str, str, int, int, float, float]
 """A decision, an outcome, the score's bin, how many rows, the sum of their scores, and of their log losses."""

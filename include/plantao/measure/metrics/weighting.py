@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plantao.measure.count.bins import SCORE_BINS, label
 from plantao.measure.metrics import ranking
-from plantao.measure.metrics.figure import Figure
 from plantao.measure.metrics.interval import UNKNOWN, around, inside_one
+from plantao.measure.metrics.metric import Figure
 from plantao.measure.metrics.objective import NOT_POSITIVE
+from plantao.measure.profile.bins import SCORE_BINS, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from plantao.measure.metrics.strata import Sample
-    from plantao.measure.outcome.tally import Kind, Label, Numbers
+    from plantao.measure.outcomes.tally import Kind, Label, Numbers
 
 
 def _of_mean(sample: Sample, values: Numbers, *, is_share: bool = False, floor: float = -math.inf) -> Figure:

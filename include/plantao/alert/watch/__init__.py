@@ -1,1 +1,0 @@
-"""Speaks, from outside Airflow, for what is late, gone, stuck or silent."""

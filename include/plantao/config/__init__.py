@@ -1,0 +1,1 @@
+"""Everything a user declares: job files, settings, addresses of connections."""

@@ -1,0 +1,1 @@
+"""The ledger: runs, parts, jobs, heartbeats, log events, and the schema that holds them."""

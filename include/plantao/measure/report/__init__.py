@@ -1,1 +1,0 @@
-"""Shows how a job is doing: one page that opens anywhere, and its pictures."""

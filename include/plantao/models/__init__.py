@@ -1,0 +1,1 @@
+"""Model versions: manifest, contract, store, cache and registry."""

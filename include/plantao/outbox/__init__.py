@@ -1,0 +1,1 @@
+"""Alerts and incidents as rows: committed with the fact they report."""

@@ -1,0 +1,1 @@
+"""Sessions on PostgreSQL, locks, snapshots, errors of the drivers, and the embedded server."""

@@ -1,0 +1,1 @@
+"""What `plantao check` looks at."""

@@ -1,0 +1,1 @@
+"""The report of a job: its data, its page, its charts."""

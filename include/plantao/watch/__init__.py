@@ -1,0 +1,1 @@
+"""The watchdog: what is late, gone, stuck or silent."""
