@@ -248,11 +248,11 @@ def test_an_operator_can_score_any_past_period_also_after_the_jobs_end(demo):
     assert newest == [("2013-05-01 04:00:00+00", 964, "manual")]
 
 
-def test_a_run_without_a_date_finds_nothing_owed(demo):
-    before = demo.sql("select count(*) from plantao.runs")
+def test_a_run_without_a_date_scores_the_jobs_last_window(demo):
     run_id = demo.stack.ask("dags/flight_delay/dagRuns", {"logical_date": None, "conf": {}}, "POST")["dag_run_id"]
     demo.wait_for([run_id])
-    assert demo.sql("select count(*) from plantao.runs") == before
+    newest = "select window_start::text, rows_scored, trigger from plantao.runs order by run_id desc limit 1"
+    assert demo.sql(newest) == [("2013-04-14 04:00:00+00", 0, "manual")]
 
 
 def test_rows_inserted_into_a_scored_window_are_scored_by_the_next_days_run(demo):

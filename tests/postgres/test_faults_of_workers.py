@@ -108,16 +108,18 @@ def test_a_worker_that_is_ended_in_the_middle_of_its_read_leaves_nothing_and_the
 FREEZE_IN_ITS_TURN = """
 import os, signal
 from plantao.ledger import jobs, runs
-from plantao.load import write
+from plantao.load import existing, ownership
 from plantao.postgres import locks
 
-def freeze(connection, name, take=locks.in_turn):
-    take(connection, name)
+def freeze(connection, name, *of, take=locks.in_turn):
+    take(connection, name, *of)
     if name == {name!r}:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 locks.SILENT_SECONDS = 1
-jobs.in_turn = runs.in_turn = write.in_turn = freeze
+for module in (jobs, runs, existing, ownership):
+    assert module.in_turn is locks.in_turn
+    module.in_turn = freeze
 """
 
 
