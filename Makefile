@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# What Python compiles is kept, whatever the shell says: most of the processes that are started here live for seconds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo day0 day1 day2 day60 up down test test-fast release-check crash-test celery-test containers check fix bench bench-parts bench-scale bench-ledger lock lock-check clean
 
@@ -30,10 +32,9 @@ test-fast: .venv/test ## In a minute: the rules, properties with fewer examples,
 release-check: .venv/test ## All that is too long for every day: 1,000 kills, containers, Celery, the days; prints a table
 	@PYTHONPATH=tests $(BIN)/python -m release $(RELEASE)
 
-# `exec`, so that a signal to make reaches pytest. What Python compiles is kept, whatever the shell says: most of the
-# processes that tests start live for a second. Half of the time is waiting, so there are three processes for two cores;
-# so a process has one thread for numbers, unless a test asks for more.
-PYTEST = PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest
+# `exec`, so that a signal to make reaches pytest. Half of the time is waiting, so there are three processes for two
+# cores; so a process has one thread for numbers, unless a test asks for more.
+PYTEST = OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest
 ON_ALL_CORES = -n $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 WHOLE_RUN = test_every_row_of_the_window_is_scored_and_no_other
 

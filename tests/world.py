@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import select
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,8 @@ APRIL = datetime(2013, 4, 1, tzinfo=UTC)
 _numbers = itertools.count()
 _STRATEGIES: dict[Path, str] = {}
 """How a server makes a database from the template, by its folder."""
+_ADMINISTRATORS: dict[Path, Any] = {}
+"""The connections that make and remove databases, by the folder of their server."""
 
 JOB = """
 description = "Will this reading be bad?"
@@ -162,6 +165,8 @@ def serving(state: Path) -> Iterator[embedded.Server]:
         _make_roles(server)
         yield server
     finally:
+        if state in _ADMINISTRATORS:
+            _ADMINISTRATORS.pop(state).close()
         embedded.stop(server)
 
 
@@ -211,12 +216,19 @@ class Inside:
 
 def administer(server: embedded.Server, *statements: str) -> Any:
     """Run statements that stand outside of any transaction; return the last one's first row, if it has one."""
-    with contextlib.closing(psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))) as admin:
+    admin = _ADMINISTRATORS.get(server.state)
+    if not _is_alive(admin):
+        admin = _ADMINISTRATORS[server.state] = psycopg2.connect(dsn(server.address("postgres", "postgres"), "tests"))
         admin.autocommit = True
-        cursor = admin.cursor()
+    with admin.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
         return cursor.fetchone() if cursor.description else None
+
+
+def _is_alive(connection: Any) -> bool:
+    """Tell whether a connection can be used; to an idle one the server writes nothing but the reason why it ends."""
+    return connection is not None and not connection.closed and not select.select([connection], [], [], 0)[0]
 
 
 def on_call(monkeypatch: Any, owner: Any, name: str, number: int, act: Any) -> None:
@@ -248,6 +260,8 @@ class World:
     jobs: dict[str, Job] = field(default_factory=dict)
     model_store: str = ""
     _open: list[Any] = field(default_factory=list)
+    _own: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """The connections of `sql`, by address and user: a new one costs more than most statements."""
 
     @classmethod
     @contextmanager
@@ -271,7 +285,7 @@ class World:
         try:
             yield world
         finally:
-            for connection in world._open:
+            for connection in (*world._open, *world._own.values()):
                 connection.close()
             administer(server, *(f"drop database {name} with (force)" for name in set(names.values())))
 
@@ -320,11 +334,16 @@ class World:
         self, statement: str, values: Any = None, at: str = "client_db", user: str = embedded.USER
     ) -> list[tuple[Any, ...]]:
         """Run a statement and commit; return its rows, if it has any."""
-        with contextlib.closing(psycopg2.connect(dsn(self.owner(at), "tests"), user=user)) as connection:
-            with connection, connection.cursor() as cursor:
-                cursor.execute("set time zone 'UTC'")
-                cursor.execute(statement, values)
-                return cursor.fetchall() if cursor.description else []
+        with self._own_connection(at, user) as connection, connection.cursor() as cursor:
+            cursor.execute("reset all; set time zone 'UTC'")
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def _own_connection(self, at: str, user: str = embedded.USER) -> Any:
+        address = dsn(self.owner(at), "tests")
+        if not _is_alive(self._own.get((address, user))):
+            self._own[address, user] = psycopg2.connect(address, user=user)
+        return self._own[address, user]
 
     def results(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
         """Run a statement where predictions and ledger are."""
@@ -346,9 +365,9 @@ class World:
             moment = day(number).start + timedelta(hours=24 * place / len(ids))
             rows.append((key, moment, *(float(v) if isinstance(v, float) else v for v in row.values())))
         names = ", ".join(["id", "at", "x", "y", "city", *others])
-        with contextlib.closing(psycopg2.connect(dsn(self.owner("client_db"), "tests"))) as connection:
-            with connection, connection.cursor() as cursor:
-                execute_values(cursor, f"insert into public.readings ({names}) values %s", rows)
+        with self._own_connection("client_db") as connection, connection.cursor() as cursor:
+            cursor.execute("reset all")
+            execute_values(cursor, f"insert into public.readings ({names}) values %s", rows)
 
     # --- jobs, models, runs ------------------------------------------------------------------------------------------
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import podman_compose
 import pytest
 import yaml
+
+from demo.stack import PRELOAD
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -208,6 +211,16 @@ def test_every_airflow_setting_is_one():
             if name.startswith("AIRFLOW__"):
                 section, key = name.removeprefix("AIRFLOW__").lower().split("__")
                 assert key in conf.configuration_description[section]["options"], name
+
+
+def test_tasks_are_forked_with_the_modules_that_they_have_in_the_demo():
+    loaded = SERVICES["scheduler"]["environment"]["AIRFLOW__CORE__MP_FORKSERVER_PRELOAD"]
+    assert loaded == PRELOAD
+    # Python passes over a module that it does not find. (Looking for one inside of Airflow would import Airflow.)
+    for package, *rest in (name.split(".") for name in loaded.split(",")):
+        (folder,) = find_spec(package).submodule_search_locations
+        module = Path(folder, *rest)
+        assert module.is_dir() or module.with_suffix(".py").is_file(), module
 
 
 def test_every_volume_is_declared_and_used():
