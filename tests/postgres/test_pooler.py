@@ -26,13 +26,14 @@ SETTINGS = "search_path", "statement_timeout", "row_security", "TimeZone", "lock
 
 
 @pytest.fixture(scope="module")
-def poolers(server, tmp_path_factory):
+def poolers(server):
     """PgBouncer in front of the server, in each mode: the folders of their sockets."""
     program = debian_packages.need("pgbouncer")
     account, prefix = embedded._account(), embedded._Runner(server).prefix
     folders, running = {}, []
     for mode in ("session", "transaction", "statement"):
-        folder = folders[mode] = tmp_path_factory.mktemp(mode)
+        folder = folders[mode] = server.state.parent / f"pgbouncer-{mode}"  # where the server's account gets
+        folder.mkdir()
         (folder / "users").write_text(f'"{WORKER}" ""\n"{embedded.USER}" ""\n')
         (folder / "ini").write_text(
             f"[databases]\n* = host={server.socket_folder} port=5432\n[pgbouncer]\nlisten_port = 5432\n"
