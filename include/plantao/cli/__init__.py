@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plantao import __version__, log
-from plantao.cli import alerts, db, demo, jobs, models, reconcile, reference, report, scoring, setup, versions, watch
+from plantao.cli import (
+    alerts,
+    db,
+    demo,
+    jobs,
+    models,
+    prune,
+    reconcile,
+    reference,
+    report,
+    scoring,
+    setup,
+    versions,
+    watch,
+)
 from plantao.errors import PlantaoError
 
 if TYPE_CHECKING:
@@ -54,6 +68,7 @@ for name, function in (
     ("report", report.report),
     ("status", scoring.status),
     ("watch", watch.watch),
+    ("prune", prune.prune),
     ("demo", demo.demo),
 ):
     app.command(name)(function)

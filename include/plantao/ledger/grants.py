@@ -15,7 +15,7 @@ MARKS = "plantao_tables"
 """The table, in the schema of predictions, that names the owner of each prediction table there."""
 # What a scorer does to the tables and views of the ledger; `plantao check` asks whether it may.
 LEDGER_RIGHTS = {
-    "select": ("schema_migrations", "ledger", "status", "metrics_latest", "model_states"),
+    "select": ("schema_migrations", "ledger", "status", "metrics_latest", "model_states", "all_runs"),
     "select, insert": (
         *("models", "model_events", "metrics", "reconciliations", "reference_versions", "log_events"),
         "incident_events",

@@ -121,7 +121,7 @@ def _run_of_another(connection: Connection, job: str, table: Table) -> int | Non
     A table without the column `run_id` is none of ours, and does not fit either.
     """
     query = SQL(
-        "select p.run_id from {} as p where not exists (select from runs as r where r.run_id = p.run_id"
+        "select p.run_id from {} as p where not exists (select from all_runs as r where r.run_id = p.run_id"
         " and r.job = {} and r.status = 'succeeded') limit 1"
     ).format(Identifier(*table), Literal(job))
     with session.transaction(connection):

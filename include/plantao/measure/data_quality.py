@@ -102,7 +102,7 @@ def _scored(connection: Connection, job: Job, window: Window) -> list[Scored]:
         "with p as materialized (select model_version, run_id, source_timestamp, score from {}"
         " where source_timestamp >= {}::timestamptz and source_timestamp < {}::timestamptz),"
         # By their numbers, because a join would read all runs there ever were.
-        " r as materialized (select run_id, window_start from runs where run_id = any(array(select distinct run_id"
+        " r as materialized (select run_id, window_start from all_runs where run_id = any(array(select distinct run_id"
         " from p)))"
         " select p.model_version, count(*), count(*) filter (where r.window_start > p.source_timestamp), avg(p.score)"
         " from p left join r using (run_id) group by 1 order by 1"
@@ -120,7 +120,7 @@ def _open_rejects(connection: Connection, job: Job, window: Window) -> int:
 
 def _profiles(connection: Connection, job: Job, window: Window, role: Role) -> list[tuple[int, dict[str, object]]]:
     query = text(
-        "select model_version, profile from runs where job = :job and role = :role and status = 'succeeded'"
+        "select model_version, profile from all_runs where job = :job and role = :role and status = 'succeeded'"
         " and window_start = :start and window_end = :end and rows_scored > 0 order by run_id"
     )
     values = {"job": job.name, "role": role, "start": window.start, "end": window.end}

@@ -103,7 +103,7 @@ def manifests(job: Job, place: Place, versions: Collection[int]) -> dict[int, Ma
 def versions(connection: Connection, job: Job) -> list[int]:
     """Return the versions that have predictions of a job."""
     query = text(
-        "select version from models as m where model = :model and exists (select from runs as r where r.job = :job"
+        "select version from models as m where model = :model and exists (select from all_runs as r where r.job = :job"
         " and r.status = 'succeeded' and r.model_version = m.version) order by 1"
     )
     with session.transaction(connection):

@@ -177,7 +177,7 @@ def _runs(connection: Connection, job: Job, bounds: Mapping[str, Any]) -> list[R
     query = (
         "select window_start, sum(rows_scored) filter (where status = 'succeeded') as scored,"
         " sum(rows_rejected) filter (where status = 'succeeded') as rejected,"
-        " bool_and(status = 'failed') as failed from runs where job = :job and role = 'champion'"
+        " bool_and(status = 'failed') as failed from all_runs where job = :job and role = 'champion'"
         " and window_start >= :start and window_start < :end and status <> 'running' group by 1 order by 1"
     )
     return [
@@ -196,7 +196,7 @@ left join lateral (
   where job = :job and model_version = m.version order by reference_version desc limit 1
 ) as r on true
 where m.model = :model and m.version = (
-  select model_version from runs where job = :job and role = 'champion' and status = 'succeeded'
+  select model_version from all_runs where job = :job and role = 'champion' and status = 'succeeded'
     and window_start < :end order by window_start desc, run_id desc limit 1)
 """
 SCORE_STATES = """

@@ -43,7 +43,7 @@ FAILED_BEFORE = text(
 )
 IS_FIRST = text(
     "with t as (select job, cast('champion' as text) as role, window_start, window_end from runs where run_id = :run)"
-    f" select not exists (select from runs r join t on {OVERLAPS} where r.run_id <> :run"
+    f" select not exists (select from all_runs r join t on {OVERLAPS} where r.run_id <> :run"
     " and r.status in ('succeeded', 'empty'))"
 )
 
