@@ -80,7 +80,7 @@ def _isolate() -> None:
 
 def _in_memory() -> Path | None:
     """Return where files lie in memory, when there is room: a server makes a database there in a third of the time."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_FOR_SERVERS
     return memory if roomy else None
 
