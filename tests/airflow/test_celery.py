@@ -23,6 +23,7 @@ from live_airflow import LiveAirflow, wait_for
 from plantao.postgres.session import dsn
 from world import JOB, day
 
+pytestmark = pytest.mark.release  # two workers without Celery are in tests/postgres/test_fan_out.py
 PARTED = JOB.replace("[load]", "parts = 6\n[load]").replace("[extract]", '[extract]\nreconcile = "never"')
 PER_DAY = 3_000
 HELD = 3
