@@ -285,8 +285,9 @@ class World:
         try:
             yield world
         finally:
-            for connection in (*world._open, *world._own.values()):
+            for connection in world._open:
                 connection.close()
+            world.leave()
             administer(server, *(f"drop database {name} with (force)" for name in set(names.values())))
 
     def _make_again(self, connection: str, encoding: str) -> None:
@@ -338,6 +339,11 @@ class World:
             cursor.execute("reset all; set time zone 'UTC'")
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
+
+    def leave(self) -> None:
+        """Close the connections of `sql`, for what nobody may be connected to, such as a template."""
+        while self._own:
+            self._own.popitem()[1].close()
 
     def _own_connection(self, at: str, user: str = embedded.USER) -> Any:
         address = dsn(self.owner(at), "tests")

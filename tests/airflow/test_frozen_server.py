@@ -63,7 +63,7 @@ def ends_at_its_deadline(live, run) -> None:
     """The task of a run ends soon, and is to be tried again."""
     began = time.monotonic()
     task = wait_for(lambda: ended(live.ask(f"{run}/taskInstances/score")), patience=40 * DEADLINE)
-    assert (task["state"], task["try_number"]) == ("up_for_retry", 1)
+    assert task["state"] == "up_for_retry"
     # A slow machine takes longer to notice; without the deadline it would be the 600 s of a statement.
     assert DEADLINE / 2 < time.monotonic() - began < 40 * DEADLINE
 
@@ -84,8 +84,9 @@ def test_the_task_ends_at_its_deadline_and_its_retry_after_the_thaw_gets_every_r
     run = live.trigger(day(1))
     with frozen(world, "source"):
         ends_at_its_deadline(live, run)
-        assert world.attempts("status, error_kind") == [("failed", "transient")]
-        assert re.search("did not answer|sent no row", world.attempts("error")[0][0])
+        # On a slow machine a try before it may have met another of the short deadlines.
+        assert set(world.attempts("status, error_kind")) == {("failed", "transient")}
+        assert re.search("did not answer|sent no row", world.attempts("error")[-1][0])
         assert world.predictions() == []
     ends_well(live, run)
 

@@ -772,6 +772,7 @@ def test_a_place_has_no_difference_from_itself(here, saved):
 
 def test_another_database_is_a_difference_that_is_expected(here, saved):
     other = f"{here.world.databases['client_db']}_2"
+    here.world.leave()
     administer(here.world.server, f"create database {other} template {here.world.databases['client_db']}")
     here.set_address("client_db", dbname=other)
     status, out, _ = here.plantao("check", "--compare", str(saved[0]))

@@ -203,6 +203,7 @@ def test_a_target_that_was_restored_from_a_backup_owes_what_it_has_lost(two_data
     job = world.ready(JOB.replace("starts   = 2013-04-01", "starts   = 2013-04-01\nends = 2013-04-04"))
     world.score(job, day(1))
     name = world.databases["results_db"]
+    world.leave()
     administer(world.server, f"create database {name}_backup template {name}")
     for number in (2, 3):
         world.score(job, day(number))
@@ -228,6 +229,7 @@ def test_a_source_that_was_restored_from_a_backup_leaves_predictions_without_a_r
     job = world.ready(days=3)
     world.score(job, day(1))
     name = world.databases["client_db"]
+    world.leave()
     administer(world.server, f"create database {name}_backup template {name}")
     world.insert(2, [2900, 2901])
     world.score(job, day(2))

@@ -196,7 +196,7 @@ class Clone:
 
     def make(self, target: str = "demo") -> tuple[int, str]:
         process = self.start(target)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=900)
         return process.returncode, output
 
     def called(self) -> list[str]:
@@ -248,7 +248,7 @@ def test_an_interrupted_set_up_starts_from_scratch(clone):
             break
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode != 0
     assert "The set-up was interrupted" in output
     assert "Traceback" not in output
