@@ -3,8 +3,9 @@
     make crash-test CRASH="--kills 1000 --seed 7"
 
 Each trial disturbs one attempt to score one window of an hour, looks whether anything half-done can be seen, lets one
-clean retry run, and looks again. In the end every prediction is compared with those of a run that nobody disturbed.
-The same comparison is then applied to two naive writers, which it must convict.
+clean retry run, and looks again. In some trials a client changes its table meanwhile: see `client.py`. In the end every
+prediction is compared with those of a run that nobody disturbed. The same comparison is then applied to two naive
+writers, which it must convict.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ import psutil
 import psycopg2
 
 import warm
-from crash import victim
+from crash import client, victim
 from crash.victim import FINE, TRANSIENT, UNEXPECTED, Orders
 from plantao.window import Window
 from world import APRIL, JOB, TABLE, WORKER, World, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from plantao.postgres import embedded
 
@@ -40,6 +41,8 @@ ROWS_PER_WINDOW = 600
 PATIENCE = 60.0
 HOURLY = JOB.replace('schedule = "daily"', 'schedule = "0 * * * *"').replace('"3 days"', '"2 hours"')
 UNDISTURBED = HOURLY.replace("predictions.bad_reading", "predictions.undisturbed")
+# What the rows of the restless client look like: as they are at first and in the end, and as some are meanwhile.
+STATES = {"as_it_was": "x", "as_edited": "sin(id) + 0.25"}
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,13 @@ class Verdict:
     wrong: int
 
 
-def judge(expected: dict[int, tuple[Any, ...]], found: list[tuple[Any, ...]]) -> Verdict:
-    """Compare rows of (key, prediction, score) with the expected ones, by key."""
+def judge(expected: Mapping[int, Collection[tuple[Any, ...]]], found: list[tuple[Any, ...]]) -> Verdict:
+    """Compare rows of (key, prediction, score) with what each key may have."""
     seen = Counter(row[0] for row in found)
     return Verdict(
         lost=len(expected.keys() - seen.keys()),
         doubled=sum(count - 1 for count in seen.values()),
-        wrong=sum(expected.get(row[0]) != row[1:] for row in found),
+        wrong=sum(row[1:] not in expected.get(row[0], ()) for row in found),
     )
 
 
@@ -72,11 +75,12 @@ class Tally:
 class Arena:
     """A client with many windows, and everything that can happen to who scores them."""
 
-    def __init__(self, world: World, server: embedded.Server, windows: int, seed: int) -> None:
+    def __init__(self, world: World, server: embedded.Server, windows: int, restless: int, seed: int) -> None:
         self.world, self.server, self.random = world, server, random.Random(seed)
         self.tally = Tally()
         self.fresh = (Window(APRIL + timedelta(hours=n), APRIL + timedelta(hours=n + 1)) for n in range(windows))
         self.scored: list[Window] = []
+        self.restless: list[Window] = []
         self.usual_seconds = PATIENCE
         self.points: dict[bool, int] = {}
         self._processes = warm.processes()
@@ -88,9 +92,19 @@ class Arena:
             " from generate_series(0, %s) as i",
             (APRIL, ROWS_PER_WINDOW, windows * ROWS_PER_WINDOW - 1),
         )
+        last = APRIL + timedelta(hours=restless)
+        for table, x in ((client.TABLE, "x"), *STATES.items()):
+            world.sql(
+                f"create table {table} (like readings including all); insert into {table}"
+                f" select id, at, {x}, y, city, edited_at from readings where at < %s",
+                (last,),
+            )
         world.register()
         world.job(HOURLY)
         world.job(UNDISTURBED, "undisturbed")
+        for table in (client.TABLE, *STATES):
+            text = HOURLY.replace("public.readings", f"public.{table}")
+            world.job(text.replace("predictions.bad_reading", f"predictions.{table}"), table)
         self._learn_the_points()
 
     # --- what is done to a worker -------------------------------------------------------------------------------------
@@ -180,6 +194,50 @@ class Arena:
         self.retry(window, rescore=rescore)
         self._look(window, "after the retry", complete=True)
 
+    def trial_beside(self, act: str, *, kill: bool) -> None:
+        """Let a client act while a worker scores a window, and is killed; let a clean retry run; look."""
+        start = APRIL + timedelta(hours=len(self.restless))
+        window = Window(start, start + timedelta(hours=1))
+        self.restless.append(window)
+        chance = random.Random(self.random.random())  # of its own, since it acts in a thread of its own
+        with client.at_work(self.world, act, window, chance, self.usual_seconds) as acts:
+            process = self.start(window, job=client.TABLE)
+            if kill:
+                time.sleep(self.random.uniform(0, self.usual_seconds))
+                _signal(process, signal.SIGKILL)
+            status = self.finish(process)
+        self.tally.done["killed beside a client" if status < 0 else f"beside a client, ended with status {status}"] += 1
+        self.tally.done[f"times a client {act}"] += len(acts)
+        self.retry(window, job=client.TABLE)
+        untrue = self.untrue_successes(window, hides=client.ACTS[act].hides)
+        self.tally.wrong += [f"{window.shown()}: {one}, beside a client that {act}" for one in untrue]
+
+    def untrue_successes(self, window: Window, *, hides: bool) -> list[str]:
+        """Return what is untrue of the successes of a window: no rows, or fewer than there were."""
+        rows = self.world.sql(
+            "select status, rows_read, rows_scored,"
+            " (select count(*) from predictions.restless p where p.run_id = r.run_id) from plantao.runs r"
+            " where job = 'restless' and window_start = %s and window_end = %s and status in ('succeeded', 'empty')",
+            (window.start, window.end),
+        )
+        fewest = ROWS_PER_WINDOW // 4 if hides else ROWS_PER_WINDOW
+        found = [f"an {status} run" for status, *_ in rows if status == "empty"]
+        found += [f"a success that read {read} rows" for status, read, *_ in rows if 0 < read < fewest]
+        return found + [
+            f"a success of {scored} rows that wrote {wrote}" for *_, scored, wrote in rows if wrote != scored
+        ]
+
+    def verdict_of_restless(self) -> Verdict:
+        """Compare every prediction of the restless client's rows with those of each state that its row had."""
+        whole = Window(self.restless[0].start, self.restless[-1].end)
+        expected: dict[int, set[tuple[Any, ...]]] = {}
+        for state in STATES:
+            self.retry(whole, job=state)
+            for key, *rest in self.world.sql(f"select id, prediction, score from predictions.{state}"):
+                if state == "as_it_was" or key % 3 == 0:
+                    expected.setdefault(key, set()).add(tuple(rest))
+        return judge(expected, self.world.sql("select id, prediction, score from predictions.restless"))
+
     def _look(self, window: Window, when: str, *, complete: bool = False) -> None:
         """Find what must never be seen: predictions without a success, a success without its predictions."""
         bounds = {"s": window.start, "e": window.end}
@@ -188,7 +246,8 @@ class Arena:
             "  where source_timestamp >= %(s)s and source_timestamp < %(e)s),"
             " h as (select * from predictions.bad_reading_history"
             "  where source_timestamp >= %(s)s and source_timestamp < %(e)s),"
-            " r as (select * from plantao.runs where window_start = %(s)s and window_end = %(e)s)"
+            " r as (select * from plantao.runs where job = 'bad_reading'"
+            "  and window_start = %(s)s and window_end = %(e)s)"
             " select (select count(*) from p where not exists (select from plantao.runs as r where r.run_id = p.run_id"
             "  and r.status = 'succeeded')),"
             " (select count(*) from p), (select count(*) from h),"
@@ -226,11 +285,28 @@ class Arena:
         rows = self.world.sql(f"select id, prediction, score from {table}")
         return judge({key: expected[key] for key in keys}, rows)
 
-    def _expected(self) -> dict[int, tuple[Any, ...]]:
+    def naive_verdict_beside(self, act: str, windows: int) -> Verdict:
+        """Let a naive writer read while a client's rows are away, and compare with all that there are in the end."""
+        self.world.sql("create table naive_append_once (id bigint, at timestamptz, prediction boolean, score float8);"
+                       f" grant select, insert on naive_append_once to {WORKER}")  # fmt: skip
+        for window in self.restless[:windows]:
+            values = {"start": window.start, "end": window.end}
+            self.world.sql(client.ACTS[act].does, values)
+            self.finish(self.start(window, naive="append_once", table=client.TABLE))
+            self.world.sql(client.ACTS[act].undoes, values)
+        expected = {key: {tuple(rest)} for key, *rest in self.world.sql(
+            "select id, prediction, score from predictions.as_it_was where source_timestamp < %s",
+            (self.restless[windows - 1].end,),
+        )}  # fmt: skip
+        return judge(expected, self.world.sql("select id, prediction, score from naive_append_once"))
+
+    def _expected(self) -> dict[int, set[tuple[Any, ...]]]:
         """Return what a run that nobody disturbed has written for the same windows."""
         whole = Window(self.scored[0].start, max(window.end for window in self.scored))
         self.retry(whole, job="undisturbed")
-        return {row[0]: row[1:] for row in self.world.sql("select id, prediction, score from predictions.undisturbed")}
+        return {
+            row[0]: {row[1:]} for row in self.world.sql("select id, prediction, score from predictions.undisturbed")
+        }
 
     # --- set-up ---------------------------------------------------------------------------------------------------
 
@@ -274,10 +350,13 @@ def _signal(process: Any, number: int) -> bool:
 
 
 def rehearse(
-    arena: Arena, *, random_kills: int, aimed: int, frozen: int, crashes: int, commits: int,
+    arena: Arena, *, random_kills: int, aimed: int, frozen: int, crashes: int, commits: int, beside: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:  # fmt: skip
-    """Run the trials in a random order; aimed kills are spread evenly over all statements, of both kinds of run."""
+    """Run the trials in a random order; aimed kills are spread evenly over all statements, of both kinds of run.
+
+    Of the workers beside a client three in four are killed.
+    """
     places = [(rescore, point) for rescore, count in sorted(arena.points.items()) for point in range(count)]
     chosen = [places[i * len(places) // aimed] for i in range(aimed)] if aimed < len(places) else (
         places * (aimed // len(places)) + arena.random.sample(places, aimed % len(places)))  # fmt: skip
@@ -289,19 +368,24 @@ def rehearse(
         (arena.lose_commit, commits),
     ):
         trials += [(disturb, arena.random.random() < 0.25) for _ in range(count)]
+    acts = list(client.ACTS)
+    trials += [(None, acts[n % len(acts)], (n + n // len(acts)) % 4 != 3) for n in range(beside)]
     arena.random.shuffle(trials)
-    for number, (disturb, rescore, *details) in enumerate(trials, 1):
-        arena.trial(disturb, *details, rescore=rescore)
+    for number, (disturb, first, *details) in enumerate(trials, 1):
+        if disturb is None:
+            arena.trial_beside(first, kill=details[0])
+        else:
+            arena.trial(disturb, *details, rescore=first)
         if number % 100 == 0:
             say(f"{number} of {len(trials)} trials, {len(arena.tally.wrong)} findings")
 
 
 @contextlib.contextmanager
-def stage(folder: Path, windows: int, seed: int) -> Iterator[Arena]:
-    """Set up a server of its own, which may crash, with a client and an arena on it."""
+def stage(folder: Path, windows: int, restless: int, seed: int) -> Iterator[Arena]:
+    """Set up a server of its own, which may crash, with a client, a restless one and an arena on it."""
     (folder / "world").mkdir()
     with serving(folder / "state") as server, World.create(server, folder / "world") as world:
-        yield Arena(world, server, windows, seed)
+        yield Arena(world, server, windows, restless, seed)
 
 
 def main() -> int:
@@ -312,30 +396,34 @@ def main() -> int:
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1_000_000)
     frozen, crashes, commits = given.kills // 15, given.kills // 40, given.kills // 40
+    beside = max(given.kills // 5, len(client.ACTS))
     print(f"seed {seed}", flush=True)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="plantao-crash-", ignore_cleanup_errors=True) as folder:
-        with stage(Path(folder), 2 * given.kills + frozen + crashes + commits, seed) as arena:
+        with stage(Path(folder), 2 * given.kills + frozen + crashes + commits, beside, seed) as arena:
             aimed = given.kills * 2 // 5
             rehearse(arena, random_kills=given.kills - aimed, aimed=aimed, frozen=frozen, crashes=crashes,
-                     commits=commits, say=lambda text: print(text, flush=True))  # fmt: skip
+                     commits=commits, beside=beside, say=lambda text: print(text, flush=True))  # fmt: skip
             while arena.tally.done["killed at random"] < given.kills - aimed:  # some have come after the end
                 arena.trial(arena.kill_at_random)
-            verdict = arena.final_verdict()
-            control = {how: arena.naive_verdict(how, 20) for how in ("append", "watermark")}
+            verdict, of_restless = arena.final_verdict(), arena.verdict_of_restless()
+            control = {f"{how}, 20 kills": arena.naive_verdict(how, 20) for how in ("append", "watermark")}
+            control["append, beside a client that deletes half"] = arena.naive_verdict_beside("deletes half", 5)
             tally = arena.tally
             print(f"\nstatements, COPYs, commits and batches at which to stop: {arena.points}")
-            rows = len(arena.scored) * ROWS_PER_WINDOW
+            rows, restless_rows = (len(windows) * ROWS_PER_WINDOW for windows in (arena.scored, arena.restless))
     for what, count in sorted(tally.done.items()):
         print(f"{count:7} {what}")
-    killed = tally.done["killed at random"] + tally.done["killed at a statement"]
+    killed = sum(tally.done[how] for how in ("killed at random", "killed at a statement", "killed beside a client"))
     print(f"{killed:7} kills in all, {time.perf_counter() - began:.0f} s, seed {seed}\n")
     print(f"{rows:7} rows: {verdict.lost} lost, {verdict.doubled} doubled, {verdict.wrong} wrong; "
-          f"{len(tally.wrong)} half runs and other findings")  # fmt: skip
+          f"{len(tally.wrong)} half or empty successes and other findings")  # fmt: skip
+    print(f"{restless_rows:7} rows of a client that changes its table meanwhile: {of_restless.lost} lost,"
+          f" {of_restless.doubled} doubled, {of_restless.wrong} wrong")  # fmt: skip
     for line in tally.wrong[:20]:
         print(f"        {line}")
     for how, found in control.items():
-        print(f"        the same judge on a naive writer ({how}, 20 kills): {found.lost} lost, {found.doubled} doubled")
+        print(f"        the same judge on a naive writer ({how}): {found.lost} lost, {found.doubled} doubled")
     convicted = all(found.lost + found.doubled for found in control.values())
-    innocent = verdict == Verdict(0, 0, 0) and not tally.wrong
+    innocent = verdict == of_restless == Verdict(0, 0, 0) and not tally.wrong
     return 0 if innocent and convicted and killed >= given.kills else 1

@@ -64,6 +64,7 @@ class Orders:
     point: int = NEVER
     lose_commit: bool = False
     naive: str | None = None
+    table: str = "readings"
     count_into: str | None = None
 
 
@@ -186,7 +187,8 @@ def naive(orders: Orders, points: Points) -> None:
         if orders.naive == "watermark":
             newest = pd.read_sql(f"select max(at) as newest from {table}", engine)["newest"][0]
             start = start if pd.isna(newest) else max(start, newest)
-        query = "select id, at, x, y, city from readings where at >= %(s)s and at < %(e)s and (at > %(s)s or %(f)s)"
+        within = "at >= %(s)s and at < %(e)s and (at > %(s)s or %(f)s)"
+        query = f"select id, at, x, y, city from {orders.table} where {within}"
         first = start == orders.window.start
         frame = pd.read_sql(query, engine, params={"s": start, "e": orders.window.end, "f": first})
         if len(frame):
