@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help demo day0 day1 day2 day60 up down test test-fast release-check crash-test celery-test containers check fix bench bench-parts bench-scale bench-ledger lock lock-check clean
 
 help: ## This list (PYTHON=python3.12 chooses the Python of any of them)
-	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo ## From a fresh clone to predictions in a table, through real Airflow runs
 	@$(BIN)/python -m demo run
