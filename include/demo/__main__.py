@@ -17,7 +17,7 @@ from demo.train import RECIPES, TRAINING, honest_scores, train
 from plantao import runtime
 from plantao.config.job import Job
 from plantao.config.job_file import read_folder
-from plantao.errors import DatabaseUnavailable, PlantaoError
+from plantao.errors import DatabaseUnavailable, PlantaoError, UsageError
 from plantao.ledger.migrate import upgrade
 from plantao.models import store
 from plantao.postgres import embedded
@@ -102,6 +102,7 @@ def _prepare(here: Place) -> None:
                 manifest = store.read_manifest(here.settings.model_store, recipe.model, there[0])
                 enter(manifest, here, [runtime.DEFAULT_CONNECTION])
                 continue
+            job = _job_with(recipe.model, here)
             _say(f"training {recipe.model} on January to March")
             frame = client_data.training_frame(here, recipe.query)
             model, metrics = train(recipe, frame)
@@ -109,7 +110,6 @@ def _prepare(here: Place) -> None:
             joblib.dump(model, content)
             training = {"from": TRAINING[0], "until": TRAINING[1]}
             frame["score"] = honest_scores(recipe, frame)
-            job = next(job for job in _jobs(here) if job.score.model == recipe.model)
             baseline = Baseline(
                 timestamp="departed_at",
                 outcome=recipe.label,
@@ -169,6 +169,14 @@ def _wait_for_airflow(stack: Stack, here: Place) -> None:
 
 def _jobs(here: Place) -> list[Job]:
     return [job for job in read_folder(here.settings.jobs).values() if isinstance(job, Job) and job.cron]
+
+
+def _job_with(model: str, here: Place) -> Job:
+    for job in _jobs(here):
+        if job.score.model == model:
+            return job
+    message = f"no job file in {here.settings.jobs} has the model {model} of the demo. Airflow was not started."
+    raise UsageError(message, "let the project's own job files be used:\nunset PLANTAO_HOME PLANTAO_JOBS")
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The demo's stack: which port it takes."""
+"""The demo's stack: which port it takes, and which job files it needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import socket
 
 import pytest
 
+from demo import __main__ as demo
 from demo import stack
+from plantao import runtime
 from plantao.errors import UsageError
 
 
@@ -31,3 +33,11 @@ def test_a_port_that_is_taken_is_left_alone():
         taken.listen()
         port = taken.getsockname()[1]
         assert stack.free_port(port) > port
+
+
+def test_a_home_without_the_demos_job_files_is_refused_in_words(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLANTAO_HOME", str(tmp_path))
+    monkeypatch.setenv("PLANTAO_JOBS", str(tmp_path))
+    with pytest.raises(UsageError, match=r"no job file in .* has the model flight_delay of the demo") as said:
+        demo._job_with("flight_delay", runtime.from_environment())
+    assert str(said.value).endswith("\nunset PLANTAO_HOME PLANTAO_JOBS")
