@@ -11,11 +11,18 @@ import pytest
 import plantao
 from plantao.errors import PlantaoError, SourceRefused
 from plantao.ledger import session as ledger_session
+from plantao.ledger.request import Request
+from plantao.measure import measure
 from plantao.measure.outcomes import join
+from plantao.measure.rebase import rebase
+from plantao.models import registry
 from plantao.postgres import pinned, session
 from plantao.postgres.replaced import whole_snapshot
 from plantao.preflight.check import check
+from plantao.release.comparison import compare
+from plantao.run import parallel, publish
 from plantao.run.reconcile import reconcile
+from plantao.score import loader
 from world import JOB, WORKER, World, administer, day
 
 MEASURE = '[measure]\nsegments = ["city"]\noutcome = { table = "public.truth", column = "bad" }\n'
@@ -98,55 +105,68 @@ def test_every_line_of_the_table_says_why():
 
 # --- functions of others ---------------------------------------------------------------------------------------------
 
+# The types that our SQL meets. A trap of two arguments is laid for each type with itself, and for each pair of PAIRED.
 PAIRED = ("text", "varchar", "integer", "bigint", "double precision", "numeric", "interval", "timestamptz")
 ARRAYS = ("double precision[]", "bigint[]", "text[]", "varchar[]", "integer[]")
-TYPES = (*PAIRED, *ARRAYS, "smallint", "date", "timestamp", "boolean", "name")
-OPERATORS = (
-    *("=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "&", "|", "||", "^", "<<", ">>"),
-    *("~", "!~", "~~", "!~~", "@>", "<@", "&&", "->", "->>"),
-)
-# What a cast names, where it is no keyword of the grammar: nobody but a type's owner can make another cast.
-NAMED_TYPES = (
-    *("text", "name", "bytea", "date", "jsonb", "uuid", "oid", "regclass", "float4", "float8", "int2", "int4", "int8"),
-    *("timestamptz", "tstzrange", "tstzmultirange"),
-)
-LAY_TRAPS = """
-do $lay$
-declare one text; other text; called text; begin
-  foreach one in array %(named)s loop
-    execute format('create domain public.%%I as integer check (value is null)', one);
-  end loop;
-  create function public.trap() returns void language plpgsql as $$ begin raise exception 'a trap was called'; end $$;
-  foreach called in array %(functions)s loop
-    foreach one in array %(types)s loop
-      execute format('create function public.%%I(%%s) returns bytea language plpgsql as $$ begin raise exception'
-                     ' ''trap: %%s(%%s)''; end $$', called, one, called, one);
-    end loop;
-    foreach one in array %(paired)s loop foreach other in array %(paired)s loop
-      execute format('create function public.%%I(%%s, %%s) returns bytea language plpgsql as $$ begin raise exception'
-                     ' ''trap: %%s(%%s, %%s)''; end $$', called, one, other, called, one, other);
-    end loop; end loop;
-  end loop;
-  foreach one in array %(paired)s loop foreach other in array %(paired)s loop
-    execute format('create function public.trap_of_operators(%%s, %%s) returns boolean language plpgsql as'
-                   ' $$ begin raise exception ''trap: operator of %%s, %%s''; end $$', one, other, one, other);
-    foreach called in array %(operators)s loop
-      execute format('create operator public.%%s (function = public.trap_of_operators, leftarg = %%s, rightarg = %%s)',
-                     called, one, other);
-    end loop;
-  end loop; end loop;
-end $lay$
-"""
+RANGES = ("tstzrange", "int8range", "tstzmultirange")
+OTHERS = ("smallint", "real", "date", "timestamp", "boolean", "name", "bpchar", "uuid", "jsonb", "oid", "regclass")
+TYPES = (*PAIRED, *ARRAYS, *RANGES, *OTHERS)
+PAIRS = [(one, other) for one in TYPES for other in TYPES if one == other or {one, other} <= set(PAIRED)]
+THREES = [(one, one, one) for one in ("text", "varchar", "bigint", "double precision", "timestamptz", "jsonb")]
+ARGUMENTS = {1: [(one,) for one in TYPES], 2: PAIRS, 3: THREES}
 
 
-def functions_in_our_sql(world):
-    """Return every function of PostgreSQL that is called by name somewhere in the package."""
+def sql_of_ours(world):
+    """Return the functions, with how many arguments they take, the operators and the types that the package names."""
     package = Path(plantao.__file__).parent
-    texts = [path.read_text(encoding="utf-8") for path in package.rglob("*.py")]
-    called = {name for text in texts for name in re.findall(r"\b([a-z][a-z0-9_]+)\(", text)}
-    return sorted(
-        {name for (name,) in world.sql("select proname from pg_proc where proname = any (%s)", [list(called)])}
+    texts = [path.read_text(encoding="utf-8") for kind in ("py", "sql") for path in package.rglob(f"*.{kind}")]
+    calls, signs, words = (
+        [sorted({found for text in texts for found in re.findall(pattern, text)})]
+        for pattern in (r"\b([a-z][a-z0-9_]+)\(", r"[-+*/<>=~!@#%^&|`?]+", r"[a-z][a-z0-9_]+")
     )
+    functions = world.sql(
+        "select proname, n from pg_proc, generate_series(1, 3) n where proname = any (%s) and (provariadic <> 0"
+        " or n between pronargs - pronargdefaults and pronargs) group by 1, 2 order by 1, 2", calls
+    )  # fmt: skip
+    operators = world.sql("select distinct oprname from pg_operator where oprname = any (%s) order by 1", signs)
+    types = world.sql(
+        "select typname from pg_type where typname = any (%s) and typtype = 'b'"
+        " and typnamespace = 'pg_catalog'::regnamespace order by 1", words
+    )  # fmt: skip
+    return functions, [name for (name,) in operators], [name for (name,) in types]
+
+
+def trap(name, *types):
+    """Return the statement that lays a function of this name and these types in front of PostgreSQL's."""
+    given = ", ".join(types)
+    body = f"begin raise exception 'trap: {name}({given})'; end"
+    return f'create function public."{name}"({given}) returns boolean language plpgsql as $${body}$$'
+
+
+def lay_traps(world):
+    """Lay a trap for each function, operator and type that the package names, and let the worker begin there."""
+    functions, operators, types = sql_of_ours(world)
+    assert {("array_send", 1), ("min", 1), ("unnest", 1), ("hashtextextended", 2), ("format", 3)} <= set(functions)
+    assert {"=", "<>", "<", ">=", "+", "%", "&", "||", "<@", "@>", "&&", "->>"} <= set(operators)
+    assert {"text", "timestamptz", "float8", "int8", "jsonb", "regclass", "numeric"} <= set(types)
+    statements = [trap(name, *given) for name, arguments in functions for given in ARGUMENTS[arguments]]
+    statements += [trap("operator", *given) for given in PAIRS]
+    statements += [
+        f"create operator public.{operator} (function = public.operator, leftarg = {left}, rightarg = {right})"
+        for operator in operators
+        for left, right in PAIRS
+    ]
+    statements.append(trap("cast", "anyelement"))
+    statements += [f'create domain public."{name}" as pg_catalog."{name}" check (public.cast(value))' for name in types]
+    world.sql(";\n".join(["set local check_function_bodies = off", *statements]))
+    world.sql("grant usage on schema public to public")
+    set_for_the_worker(world, {"search_path": "public, pg_catalog"})
+
+
+def lay_traps_of_rows(world, tables):
+    """Lay a trap for each function that is given a row of these tables, whose type wins over `anyelement`."""
+    names = {name for name, arguments in sql_of_ours(world)[0] if arguments == 1}
+    world.sql(";\n".join(trap(name, table) for table in tables for name in sorted(names)))
 
 
 @pytest.fixture(params=["table", "query"])
@@ -155,35 +175,43 @@ def text(request):
 
 
 @pytest.mark.parametrize("results", ["client_db", "results_db"])
-def test_nobody_elses_functions_and_operators_are_ever_called(server, tmp_path, clean, text, results):
+def test_nobody_elses_functions_operators_and_types_are_ever_used(server, tmp_path, clean, text, results):
     with World.create(server, tmp_path, results) as world:
         world.sql("create table readings (id varchar(20) primary key, at timestamptz not null, x numeric, y float8,"
                   " city varchar(20), edited_at timestamptz not null default '2013-01-01Z')")  # fmt: skip
         for number in (1, 2):
             world.insert(number, [number * 1000 + i for i in range(20)])
-        world.sql("create table truth as select id, x > 0 as bad from readings")
+        world.sql("create table truth as select id, x > 0 as bad from readings; grant select on truth to public")
         manifest = world.register()
         late = text.replace("late_rows", 'on_change = "rescore"\nchanged_at = "edited_at"\nlate_rows')
         job = world.job(late)
-        functions = functions_in_our_sql(world)
-        assert {"array_send", "min", "count", "unnest", "hashtextextended"} <= set(functions)
-        values = {"functions": functions, "types": list(TYPES), "paired": list(PAIRED), "operators": list(OPERATORS),
-                  "named": list(NAMED_TYPES)}  # fmt: skip
-        world.sql(LAY_TRAPS, values)
-        world.sql("grant usage on schema public to public")
-        set_for_the_worker(world, {"search_path": "public, pg_catalog"})
+        parted = world.job(late.replace(".bad_reading", ".parted").replace("[load]", "parts = 3\n[load]"), "parted")
+        lay_traps(world)
         assert world.score(job, day(1)).counts.scored == 20
+        there = ["plantao.runs", "plantao.rejected_rows", "predictions.bad_reading"] if results == "client_db" else []
+        lay_traps_of_rows(world, ["public.readings", *there])
         world.insert(1, [9001])
         world.sql("update readings set edited_at = '2013-04-02 01:00Z' where id::text = '1001'")
         assert world.score(job, day(2)).counts.scored == 22
         assert world.score(job, day(2)).counts.already_scored == 20
         world.insert(1, [9002])
-        assert reconcile(job, world.place, repair=True).rows_repaired == 1
+        world.sql("delete from readings where id::text = '1002'")
+        found = reconcile(job, world.place, repair=True)
+        assert (found.rows_repaired, found.found.rows_gone) == (1, 1)
         with ledger_session.session(job, world.place) as connection:
-            assert join.tally_days(
-                job, world.place, connection, (date(2013, 4, 1), date(2013, 4, 2)), {1: manifest.output}
-            )
+            join.tally_days(job, world.place, connection, (date(2013, 4, 1), date(2013, 4, 2)), {1: manifest.output})
+            champion = loader.verified(registry.champion(connection, "bad_reading"), world.place.settings)
         assert len(world.predictions("id")) == 42
+        assert compare(job, day(2), champion, champion, world.place).both == 20
+        parts = parallel.plan(Request(parted, day(2)), world.place)
+        for part in parts:
+            parallel.score_part(parted, part, world.place)
+        assert publish.publish(parted, parts[0].run_id, world.place).counts.scored == 20
+        assert measure.measure(job, day(1), world.place, anew=True).problems == {}
+        rebase(job, world.place, date(2013, 4, 1), "a new season")
+        said = [line.answer for line in check(world.place).lines]
+        assert len(said) > 15
+        assert not [answer.what for answer in said if "trap" in answer.what]
 
 
 def test_a_key_with_a_backslash_is_late_and_found_whatever_the_source_makes_of_backslashes(two_databases, clean):
